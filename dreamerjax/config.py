@@ -1,0 +1,198 @@
+"""The base layer of configuration: every key, its default and its unit, as dataclasses.
+
+Layers, later ones win: this file, the overlays in `configs/` (environment, size, experiment), the command line.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Any
+
+
+class Vectorization(Enum):
+    """How several environments are stepped: one after the other in this process, or each in a subprocess."""
+
+    sync = "sync"
+    subprocess = "subprocess"
+
+
+class FreeBits(Enum):
+    """`clip`: no gradient below the threshold (DreamerV3). `straight_through`: gradient everywhere (research log, 01-15)."""
+
+    clip = "clip"
+    straight_through = "straight_through"
+
+
+class BinSpacing(Enum):
+    """`symexp`: exact values at symexp(linspace(low, high)). `symlog`: the research log's linear range in symlog space."""
+
+    symexp = "symexp"
+    symlog = "symlog"
+
+
+@dataclass
+class EnvConfig:
+    """The environment. `id` is anything gymnasium.make takes, `module:EnvId` included."""
+
+    id: str = "CartPole-v1"
+    kwargs: dict[str, Any] = field(default_factory=dict)
+    num_envs: int = 4  # environments stepped side by side
+    vectorization: Vectorization = Vectorization.sync
+    action_repeat: int = 1  # each action is applied this many times, rewards summed
+    time_limit: int = 0  # steps after which an episode is truncated; 0 keeps the environment's own limit
+
+
+@dataclass
+class TrainConfig:
+    """The loop."""
+
+    seed: int = 0
+    steps: int = 20_000  # environment steps (action repeat not multiplied in), over all environments together
+    # Replayed steps per environment step: updates per environment step = train_ratio / (batch_size * batch_length).
+    # 128 with batches of 16 x 32 makes one update every four environment steps. Higher learns from less data, slower.
+    train_ratio: float = 128.0
+    batch_size: int = 16  # sequences per update
+    batch_length: int = 32  # steps per sequence
+    updates_per_call: int = 1  # updates that run on the device in one lax.scan between two visits to the environment
+    random_steps: int = 500  # environment steps of the uniformly random policy before the first update
+    eval_every: int = 500  # environment steps between evaluations; 0: never
+    eval_episodes: int = 20  # episodes per evaluation and policy (greedy, sampled)
+    stop_at_return: float | None = None  # stop when the greedy evaluation mean reaches this
+    checkpoint_every: int = 2_000  # environment steps between checkpoints; one is always written at the end
+    log_every: int = 25  # updates between scalar logs
+
+
+@dataclass
+class BinsConfig:
+    """Bins of the two-hot reward and critic heads, in symlog units."""
+
+    count: int = 255
+    low: float = -20.0
+    high: float = 20.0
+    spacing: BinSpacing = BinSpacing.symexp
+
+
+@dataclass
+class ModelConfig:
+    """Architecture: what a checkpoint's family is made of."""
+
+    deter: int = 64  # deterministic state D
+    hidden: int = 64  # width inside the RSSM
+    groups: int = 8  # stochastic groups S
+    classes: int = 8  # classes per group K
+    units: int = 64  # width of encoder, decoder and heads
+    blocks: int = 8  # diagonal blocks of the recurrent weights; must divide deter
+    unimix: float = 0.01
+    encoder_layers: int = 1
+    decoder_layers: int = 1
+    prior_layers: int = 1
+    posterior_layers: int = 1
+    reward_layers: int = 1
+    continue_layers: int = 1
+    actor_layers: int = 1
+    critic_layers: int = 1
+    min_std: float = 0.1  # continuous actions
+    max_std: float = 1.0
+    bins: BinsConfig = field(default_factory=BinsConfig)
+
+
+@dataclass
+class LossScales:
+    """Weight of each loss; the keys are the losses."""
+
+    decoder: float = 1.0
+    reward: float = 1.0
+    continue_: float = 1.0
+    dynamics: float = 1.0
+    representation: float = 0.1
+    actor: float = 1.0
+    critic: float = 1.0
+    replay_critic: float = 0.3
+
+
+@dataclass
+class LossConfig:
+    """World-model loss."""
+
+    free_nats: float = 1.0
+    free_bits: FreeBits = FreeBits.clip
+    scales: LossScales = field(default_factory=LossScales)
+
+
+@dataclass
+class BehaviorConfig:
+    """Actor-critic learning in imagination."""
+
+    horizon: int = 15
+    starts: int = 0  # imagination starts per update, drawn from the batch's posterior states; 0: all of them
+    gamma: float = 0.997
+    lambda_: float = 0.95
+    entropy: float = 3e-4
+    slow_rate: float = 0.02  # of the slow critic towards the critic, per update
+    slow_regularizer: float = 1.0  # weight of the critic's loss towards the slow critic's prediction
+    return_norm: bool = True
+    return_norm_rate: float = 0.01
+    replay_critic_gradient: bool = True  # the replay critic loss also trains the world model
+
+
+@dataclass
+class OptimConfig:
+    """One LaProp optimiser; each part has its own learning rate."""
+
+    model_lr: float = 4e-5
+    actor_lr: float = 4e-5
+    critic_lr: float = 4e-5
+    warmup: int = 1000  # updates of linear learning-rate warm-up
+    agc: float = 0.3  # adaptive gradient clipping: update norm over parameter norm, per tensor
+    beta1: float = 0.9
+    beta2: float = 0.999
+    eps: float = 1e-20
+
+
+@dataclass
+class ReplayConfig:
+    """The ring buffer."""
+
+    capacity: int = 1_000_000  # environment steps, over all streams
+    context: bool = True  # sampled sequences start from the stored latent of the preceding step
+    online: bool = True  # every fresh sequence is sampled once first
+
+
+@dataclass
+class ParallelConfig:
+    """Devices."""
+
+    devices: int = 0  # local devices to use; 0: all accelerators, or on CPU one virtual device per core
+
+
+@dataclass
+class RunConfig:
+    """The run's directory and the one hypothesis it states."""
+
+    root: str = "runs"
+    name: str = "dreamer"
+    hypothesis: str = ""
+    primary_metric: str = "eval/greedy/return_mean"
+    checkpoints_to_keep: int = 2
+
+
+@dataclass
+class Config:
+    """All of it."""
+
+    env: EnvConfig = field(default_factory=EnvConfig)
+    model: ModelConfig = field(default_factory=ModelConfig)
+    train: TrainConfig = field(default_factory=TrainConfig)
+    loss: LossConfig = field(default_factory=LossConfig)
+    behavior: BehaviorConfig = field(default_factory=BehaviorConfig)
+    optim: OptimConfig = field(default_factory=OptimConfig)
+    replay: ReplayConfig = field(default_factory=ReplayConfig)
+    parallel: ParallelConfig = field(default_factory=ParallelConfig)
+    run: RunConfig = field(default_factory=RunConfig)
+    resume: str | None = None  # a run directory to continue
+    profile: bool = False  # write a jax.profiler trace of a range of updates
+    profile_start: int = 20  # first profiled update
+    profile_updates: int = 5  # how many
+    jit: bool = True  # false: run everything eagerly, for debugging
+    compilation_cache: bool = True  # keep compiled programs between processes

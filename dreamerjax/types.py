@@ -1,0 +1,72 @@
+"""Every pytree that crosses a wall between two rooms, with the shapes of its fields.
+
+Legend: T time, B batch, K updates per call, D deterministic state, S x C stochastic groups x classes, A encoded action,
+N environment streams.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+Arrays = dict[str, np.ndarray]
+
+
+@dataclass(frozen=True)
+class ObservationSpec:
+    """One named observation.
+
+    `vector`: float32 of `shape` (size,). `discrete`: int32 of shape (components,) with `classes` choices each, one-hot in
+    the encoder.
+    """
+
+    shape: tuple[int, ...]
+    classes: tuple[int, ...] = ()
+
+    @property
+    def is_discrete(self) -> bool:
+        return bool(self.classes)
+
+    @property
+    def encoded_size(self) -> int:
+        """Width after one-hot encoding."""
+        return sum(self.classes) if self.classes else int(np.prod(self.shape))
+
+
+@dataclass(frozen=True)
+class ActionSpec:
+    """The agent's view of the action space.
+
+    Discrete: `sizes` holds the number of choices of each component (one for Discrete, several for MultiDiscrete); an action
+    is int32 (components,). Continuous: `sizes` is empty and an action is float32 (dimensions,) within [-1, 1].
+    """
+
+    sizes: tuple[int, ...] = ()
+    dimensions: int = 0
+
+    @property
+    def is_discrete(self) -> bool:
+        return bool(self.sizes)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return (len(self.sizes),) if self.sizes else (self.dimensions,)
+
+    @property
+    def dtype(self) -> Any:
+        return np.int32 if self.sizes else np.float32
+
+    @property
+    def encoded_size(self) -> int:
+        """A: the concatenated one-hots, or the dimensions."""
+        return sum(self.sizes) if self.sizes else self.dimensions
+
+
+@dataclass(frozen=True)
+class EnvSpec:
+    """What an environment looks like to the agent."""
+
+    observations: dict[str, ObservationSpec]
+    action: ActionSpec
