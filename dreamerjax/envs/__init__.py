@@ -1,0 +1,24 @@
+"""Gymnasium environments as the agent sees them: flat named arrays in, ActionSpec actions out."""
+
+from dreamerjax.envs.checks import Purpose, episode_seed
+from dreamerjax.envs.factory import make_env
+from dreamerjax.envs.faults import EnvironmentFault
+from dreamerjax.envs.progress import Progress
+from dreamerjax.envs.resumable import Resumable, Snapshot
+from dreamerjax.envs.spaces import env_spec
+from dreamerjax.envs.stepper import Stepper
+from dreamerjax.envs.vector import Envs, make_vector_env
+
+__all__ = [
+    "EnvironmentFault",
+    "Envs",
+    "Progress",
+    "Purpose",
+    "Resumable",
+    "Snapshot",
+    "Stepper",
+    "env_spec",
+    "episode_seed",
+    "make_env",
+    "make_vector_env",
+]

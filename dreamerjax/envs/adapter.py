@@ -1,0 +1,43 @@
+"""Between an environment's own spaces and the agent's."""
+
+from __future__ import annotations
+
+from typing import Any, SupportsFloat
+
+import gymnasium as gym
+import numpy as np
+
+from dreamerjax.envs import spaces
+from dreamerjax.types import Arrays
+
+
+class Adapter(gym.Wrapper[Arrays, np.ndarray, Any, Any]):
+    """Observations become a dict of flat named arrays; actions come as ActionSpec says and are translated back.
+
+    Raises UserError if a space is not supported.
+    """
+
+    def __init__(self, env: gym.Env[Any, Any]) -> None:
+        super().__init__(env)
+        spec = spaces.env_spec(env.observation_space, env.action_space)
+        self._leaves = spaces.leaves(env.observation_space)
+        self._to_env = spaces.action_converter(env.action_space)
+        self.observation_space: gym.Space[Any] = spaces.observation_space(spec)
+        self.action_space: gym.Space[Any] = spaces.action_space(spec.action)
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Arrays, dict[str, Any]]:
+        observation, info = self.env.reset(seed=seed, options=options)
+        return self._flatten(observation), info
+
+    def step(self, action: np.ndarray) -> tuple[Arrays, SupportsFloat, bool, bool, dict[str, Any]]:
+        observation, reward, terminated, truncated, info = self.env.step(self._to_env(action))
+        return self._flatten(observation), reward, terminated, truncated, info
+
+    def _flatten(self, observation: Any) -> Arrays:
+        flat = {}
+        for leaf in self._leaves:
+            value = observation
+            for key in leaf.path:
+                value = value[key]
+            flat[leaf.name] = leaf.convert(value)
+        return flat

@@ -1,0 +1,150 @@
+"""Gymnasium spaces as specs, and the conversions between the two."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+
+from dreamerjax.errors import UserError
+from dreamerjax.types import ActionSpec, EnvSpec, ObservationSpec
+
+BARE_NAME = "state"
+# Names of the other fields of a replay record; an observation of such a name is called "observation.<name>" instead.
+RESERVED = frozenset({"action", "reward", "is_first", "is_last", "is_terminal", "deter", "stoch"})
+OBSERVATIONS_SUPPORTED = (
+    "Box of numbers (no images yet), Discrete, MultiDiscrete, MultiBinary, and Dict or Tuple of these, nested or not"
+)
+ACTIONS_SUPPORTED = "Discrete, MultiDiscrete, and Box of floats with finite bounds low < high"
+
+
+@dataclass(frozen=True)
+class Leaf:
+    """One observation inside an environment's own: where it is, what it becomes, and how."""
+
+    name: str
+    path: tuple[Hashable, ...]
+    spec: ObservationSpec
+    convert: Callable[[Any], np.ndarray]
+
+
+def leaves(space: gym.Space[Any]) -> list[Leaf]:
+    """Every observation in the space under its flat name.
+
+    Raises UserError for a space that is not supported and for two observations of the same flat name.
+    """
+    found: dict[str, Leaf] = {}
+    for path, inner in _walk(space, ()):
+        name = ".".join(str(key) for key in path) or BARE_NAME
+        name = f"observation.{name}" if name in RESERVED else name
+        if name in found:
+            raise UserError(f"two observations of the environment are both named {name!r} when flattened: rename one")
+        spec, convert = _observation(name, inner)
+        found[name] = Leaf(name, path, spec, convert)
+    if not found:
+        raise UserError(f"observation space {space} holds no observation; supported: {OBSERVATIONS_SUPPORTED}")
+    return list(found.values())
+
+
+def env_spec(observation_space: gym.Space[Any], action_space: gym.Space[Any]) -> EnvSpec:
+    """The agent's view of an environment.
+
+    Observations: a Box of any shape is flattened to a float32 vector; Discrete, MultiDiscrete and MultiBinary become
+    int32 components counted from zero; nested names are joined by "."; a bare space is named "state". Actions: see
+    ActionSpec.
+    An already adapted environment (`make_env`) gives the same spec as the original one.
+
+    Raises UserError naming the key and the space if one is not supported.
+    """
+    return EnvSpec({leaf.name: leaf.spec for leaf in leaves(observation_space)}, action_spec(action_space))
+
+
+def observation_space(spec: EnvSpec) -> gym.spaces.Dict:
+    """The space of the flat named arrays."""
+    spaces: dict[str, gym.Space[Any]] = {
+        name: gym.spaces.MultiDiscrete(np.array(entry.classes), dtype=np.int32)
+        if entry.is_discrete
+        else gym.spaces.Box(-np.inf, np.inf, entry.shape, np.float32)
+        for name, entry in spec.observations.items()
+    }
+    return gym.spaces.Dict(spaces)
+
+
+def action_space(spec: ActionSpec) -> gym.Space[Any]:
+    """The space of the agent's actions: int32 components or float32 within [-1, 1]."""
+    if spec.is_discrete:
+        return gym.spaces.MultiDiscrete(np.array(spec.sizes), dtype=np.int32)
+    return gym.spaces.Box(-1.0, 1.0, spec.shape, np.float32)
+
+
+def action_spec(space: gym.Space[Any]) -> ActionSpec:
+    """The agent's view of an action space. Raises UserError if it is not supported."""
+    if isinstance(space, gym.spaces.Discrete):
+        return ActionSpec(sizes=(int(space.n),))
+    if isinstance(space, gym.spaces.MultiDiscrete):
+        return ActionSpec(sizes=tuple(int(size) for size in space.nvec.reshape(-1)))
+    if isinstance(space, gym.spaces.Box) and np.issubdtype(space.dtype, np.floating) and space.low.size:
+        low, high = space.low, space.high
+        if bool((np.isfinite(low) & np.isfinite(high) & (low < high)).all()):
+            return ActionSpec(dimensions=low.size)
+    raise UserError(f"action space {space} is not supported; supported: {ACTIONS_SUPPORTED}")
+
+
+def action_converter(space: gym.Space[Any]) -> Callable[[np.ndarray], Any]:
+    """From the agent's action to the environment's own: offsets, shapes and bounds put back.
+
+    A continuous action beyond [-1, 1] is clipped to it.
+    """
+    if isinstance(space, gym.spaces.Discrete):
+        start = int(space.start)
+        return lambda action: int(action[0]) + start
+    if isinstance(space, gym.spaces.MultiDiscrete):
+        nvec, starts, dtype = space.nvec, space.start, space.dtype
+        return lambda action: (action.reshape(nvec.shape) + starts).astype(dtype)
+    assert isinstance(space, gym.spaces.Box)
+    shape, dtype = space.shape, space.dtype
+    middle, half = space.low / 2.0 + space.high / 2.0, space.high / 2.0 - space.low / 2.0
+    low, high = space.low, space.high
+
+    def rescale(action: np.ndarray) -> np.ndarray:
+        inside = np.minimum(np.maximum(action, -1.0), 1.0).reshape(shape)
+        return np.minimum(np.maximum(middle + half * inside, low), high).astype(dtype, copy=False)
+
+    return rescale
+
+
+def _walk(space: gym.Space[Any], path: tuple[Hashable, ...]) -> Iterator[tuple[tuple[Hashable, ...], gym.Space[Any]]]:
+    if isinstance(space, gym.spaces.Dict):
+        for key, inner in space.spaces.items():
+            yield from _walk(inner, (*path, key))
+    elif isinstance(space, gym.spaces.Tuple):
+        for index, inner in enumerate(space.spaces):
+            yield from _walk(inner, (*path, index))
+    else:
+        yield path, space
+
+
+def _observation(name: str, space: gym.Space[Any]) -> tuple[ObservationSpec, Callable[[Any], np.ndarray]]:
+    if isinstance(space, gym.spaces.Discrete):
+        return _components((int(space.n),), np.array([space.start]))
+    if isinstance(space, gym.spaces.MultiDiscrete):
+        return _components(tuple(int(size) for size in space.nvec.reshape(-1)), space.start.reshape(-1))
+    if isinstance(space, gym.spaces.MultiBinary):
+        return _components((2,) * int(np.prod(space.shape)), np.zeros(1, np.int64))
+    is_image = isinstance(space, gym.spaces.Box) and space.dtype == np.uint8 and len(space.shape) >= 2
+    if isinstance(space, gym.spaces.Box) and not is_image and np.prod(space.shape) > 0:
+        shape = (int(np.prod(space.shape)),)
+        return ObservationSpec(shape), lambda value: np.asarray(value, np.float32).reshape(shape)
+    raise UserError(f"observation {name!r}: space {space} is not supported; supported: {OBSERVATIONS_SUPPORTED}")
+
+
+def _components(classes: tuple[int, ...], start: np.ndarray) -> tuple[ObservationSpec, Callable[[Any], np.ndarray]]:
+    shape = (len(classes),)
+
+    def convert(value: Any) -> np.ndarray:
+        return (np.asarray(value).reshape(shape) - start).astype(np.int32)
+
+    return ObservationSpec(shape, classes), convert

@@ -1,0 +1,150 @@
+"""Several environments side by side, in this process or in one subprocess each."""
+
+from __future__ import annotations
+
+import ctypes
+import multiprocessing.connection
+import os
+import signal
+import sys
+import types
+import warnings
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+from gymnasium.envs.registration import EnvSpec as Registration
+from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv
+from gymnasium.vector.async_vector_env import AsyncState
+
+from dreamerjax.config import EnvConfig, Vectorization
+from dreamerjax.envs.factory import build_env, find_registration
+from dreamerjax.envs.faults import EnvironmentFault
+from dreamerjax.types import Arrays
+
+PR_SET_PDEATHSIG = 1  # linux/prctl.h
+
+
+def make_vector_env(config: EnvConfig, num_envs: int) -> Envs:
+    """`num_envs` environments without automatic reset: whoever steps them resets with `options={"reset_mask": mask}`.
+
+    The arrays of observations that `step` and `reset` return are reused by the next call.
+
+    Raises UserError as `make_env` does.
+    """
+    registration = find_registration(config.id)
+    if config.vectorization is Vectorization.sync:
+        factories = [partial(build_env, registration, config)] * num_envs
+        return SyncVectorEnv(factories, copy=False, autoreset_mode=AutoresetMode.DISABLED)
+    workers = [partial(_worker_env, registration, config, os.getpid(), stream) for stream in range(num_envs)]
+    return SubprocessVectorEnv(workers, config.id)
+
+
+class SubprocessVectorEnv(AsyncVectorEnv[Arrays, np.ndarray]):
+    """Environments in processes of their own, started afresh: forking would copy the locks of JAX's threads.
+
+    An error in a worker, or its death, is raised as one EnvironmentFault; the other workers are then ended too.
+    """
+
+    def __init__(self, factories: list[Any], name: str) -> None:
+        self._name = name
+        with _without_main_module(), self._deaths():
+            super().__init__(factories, copy=False, context="spawn", autoreset_mode=AutoresetMode.DISABLED)
+
+    def step(self, actions: np.ndarray) -> Any:
+        with self._deaths():
+            return super().step(actions)
+
+    def reset(self, *, seed: Any = None, options: dict[str, Any] | None = None) -> Any:
+        with self._deaths():
+            return super().reset(seed=seed, options=options)
+
+    def call(self, name: str, *args: Any, **kwargs: Any) -> tuple[Any, ...]:
+        with self._deaths():
+            return super().call(name, *args, **kwargs)
+
+    def set_attr(self, name: str, values: Any) -> None:
+        with self._deaths():
+            super().set_attr(name, values)
+
+    def close_extras(self, timeout: float | None = None, terminate: bool = False) -> None:
+        try:
+            super().close_extras(timeout, terminate)
+        except (EOFError, OSError):
+            super().close_extras(terminate=True)
+
+    @contextmanager
+    def _deaths(self) -> Iterator[None]:
+        try:
+            yield
+        except (EOFError, OSError) as error:
+            multiprocessing.connection.wait([process.sentinel for process in self.processes], timeout=5.0)
+            ended = [(i, process.exitcode) for i, process in enumerate(self.processes) if not process.is_alive()]
+            codes = ", ".join(f"stream {i} exit code {code}" for i, code in ended) or str(error)
+            self._end()
+            raise EnvironmentFault(f"a subprocess of environment {self._name} died: {codes}") from error
+
+    def _raise_if_errors(self, successes: Iterable[bool]) -> None:
+        if all(successes):
+            return
+        index, error_type, error, trace = self.error_queue.get()
+        self._end()
+        if not isinstance(error, EnvironmentFault):
+            message = f"environment {self._name}, stream {index}, raised {error_type.__name__}: {error}"
+            error = EnvironmentFault(message)
+        error.add_note(trace)
+        raise error
+
+    def _end(self) -> None:
+        self._state = AsyncState.DEFAULT
+        self.close(terminate=True)
+
+
+Envs = SyncVectorEnv[Arrays, np.ndarray] | SubprocessVectorEnv
+
+
+def _worker_env(registration: Registration, config: EnvConfig, owner: int, stream: int) -> gym.Env[Any, Any]:
+    """An environment, and in a worker process first what makes it a good child of process `owner`.
+
+    Ctrl-C is for the parent alone. Warnings come from the parent at construction and from the first stream later, not
+    from all. The vector environment also calls this in the parent, to learn the spaces.
+    """
+    if os.getpid() == owner:
+        return build_env(registration, config)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    _die_with_parent(owner)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        env = build_env(registration, config)
+    if stream > 0:
+        warnings.simplefilter("ignore")
+    return env
+
+
+def _die_with_parent(owner: int) -> None:
+    """Linux: be killed when the thread that started this process ends, however that happens.
+
+    Elsewhere a worker notices at the end of its current step, when its pipe is closed.
+    """
+    if sys.platform != "linux":
+        return
+    ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != owner:  # it had died before the request
+        os._exit(1)
+
+
+@contextmanager
+def _without_main_module() -> Iterator[None]:
+    """Let workers start without importing the main program again, which the spawn method does otherwise.
+
+    That would cost each worker the import of JAX, and a script without a `__main__` guard would run again in it.
+    """
+    main = sys.modules["__main__"]
+    sys.modules["__main__"] = types.ModuleType("__main__")
+    try:
+        yield
+    finally:
+        sys.modules["__main__"] = main

@@ -1,0 +1,180 @@
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from dreamerjax.config import EnvConfig, Vectorization
+from dreamerjax.envs import EnvironmentFault, Envs, Stepper, env_spec, make_vector_env
+from dreamerjax.envs.vector import SubprocessVectorEnv
+from dreamerjax.errors import UserError
+
+SUBPROCESS = Vectorization.subprocess
+Make = Callable[..., Envs]
+
+
+@pytest.fixture
+def make() -> Iterator[Make]:
+    """Vector environments of a sample, closed at the end."""
+    made: list[Envs] = []
+
+    def build(name: str, num_envs: int, vectorization: Vectorization = Vectorization.sync, **kwargs: Any) -> Envs:
+        config = EnvConfig(id=f"sample_envs:{name}", kwargs=kwargs, vectorization=vectorization)
+        made.append(make_vector_env(config, num_envs))
+        return made[-1]
+
+    yield build
+    for envs in made:
+        envs.close()
+
+
+def stepper_of(envs: Envs) -> Stepper:
+    return Stepper(envs, env_spec(envs.single_observation_space, envs.single_action_space))
+
+
+def start(envs: Envs) -> Stepper:
+    stepper = stepper_of(envs)
+    stepper.reset(np.ones(envs.num_envs, np.bool_), list(range(envs.num_envs)), 0)
+    return stepper
+
+
+def workers(envs: Envs) -> list[int]:
+    assert isinstance(envs, SubprocessVectorEnv)
+    return [process.pid for process in envs.processes if process.pid is not None]
+
+
+def is_alive(pid: int) -> bool:
+    try:
+        return "State:\tZ" not in Path(f"/proc/{pid}/status").read_text()
+    except FileNotFoundError:
+        return False
+
+
+def test_subprocesses_step_as_this_process_does(make: Make) -> None:
+    steppers = [stepper_of(make("Mixed-v0", 3, vectorization)) for vectorization in Vectorization]
+    masks = [np.ones(3, np.bool_)] + [np.array([True, False, True])] * 2
+    rng = np.random.default_rng(0)
+    for round_, mask in enumerate(masks):
+        first = [stepper.reset(mask, [round_, round_ + 7, round_ + 9], 0) for stepper in steppers]
+        for name, values in first[0].items():
+            np.testing.assert_array_equal(values, first[1][name], strict=True)
+        action = rng.integers(0, [3, 2], (3, 2), dtype=np.int32)
+        results = [stepper.step(action, 0) for stepper in steppers]
+        if results[0][2].any():
+            break
+        for name, values in results[0][0].items():
+            np.testing.assert_array_equal(values, results[1][0][name], strict=True)
+        np.testing.assert_array_equal(results[0][1], results[1][1], strict=True)
+
+
+def test_streams_have_their_own_seeds_and_results_are_copies(make: Make) -> None:
+    stepper = stepper_of(make("Mixed-v0", 2))
+    everyone = np.ones(2, np.bool_)
+    first = stepper.reset(everyone, [1, 2], 0)
+    kept = {name: values.copy() for name, values in first.items()}
+    swapped = stepper.reset(everyone, [2, 1], 0)
+    for name, values in swapped.items():
+        np.testing.assert_array_equal(values[::-1], kept[name])
+        np.testing.assert_array_equal(first[name], kept[name])
+
+
+@pytest.mark.parametrize("vectorization", list(Vectorization))
+def test_an_environment_that_raises(make: Make, vectorization: Vectorization) -> None:
+    envs = make("Faulty-v0", 2, vectorization, what="raise", at=2)
+    stepper = start(envs)
+    action = np.zeros((2, 1), np.int32)
+    stepper.step(action, 0)
+    with pytest.raises(EnvironmentFault) as caught:
+        stepper.step(action, 2)
+    expected = "after environment step 2: environment sample_envs:Faulty-v0 raised RuntimeError in step: "
+    assert str(caught.value) == expected + "the gears are stuck at 100%s"
+    details = [str(caught.value.__cause__), *getattr(caught.value, "__notes__", [])]
+    assert any("the gears\nare stuck" in detail for detail in details)
+    if vectorization is SUBPROCESS:
+        assert envs.closed
+
+
+@pytest.mark.parametrize(
+    ("what", "message"),
+    [
+        ("nan_observation", r"environment step 11, stream 0: observation 'count' must be finite, is \[nan\]"),
+        ("inf_reward", "environment step 11, stream 0: reward must be finite, is inf"),
+        ("huge_reward", "environment step 11, stream 0: reward must be finite, is 1e\\+300"),
+        ("wrong_class", r"stream 0: observation 'kind' must be below \(3,\) and not negative, is \[3\]"),
+    ],
+)
+def test_invalid_numbers_are_refused(make: Make, what: str, message: str) -> None:
+    stepper = start(make("Faulty-v0", 2, what=what, at=2))
+    stepper.step(np.zeros((2, 1), np.int32), 8)
+    with pytest.raises(UserError, match=message) as caught:
+        stepper.step(np.zeros((2, 1), np.int32), 10)
+    assert caught.value.exit_code == 1
+
+
+def test_workers_import_neither_jax_nor_the_main_program_and_ignore_ctrl_c(make: Make) -> None:
+    envs = make("Probe-v0", 2, SUBPROCESS)
+    stepper = start(envs)
+    pids = workers(envs)
+    for pid in pids:
+        os.kill(pid, signal.SIGINT)
+    observations, *_ = stepper.step(np.zeros((2, 1), np.int32), 0)
+    np.testing.assert_array_equal(observations["state"], [[0.0, 0.0], [0.0, 0.0]])
+    envs.close()
+    assert not any(is_alive(pid) for pid in pids)
+
+
+def test_a_worker_that_dies_is_a_fault_and_takes_the_others_along(make: Make) -> None:
+    envs = make("Faulty-v0", 2, SUBPROCESS, what="exit", at=2)
+    stepper = start(envs)
+    pids = workers(envs)
+    stepper.step(np.zeros((2, 1), np.int32), 0)
+    with pytest.raises(
+        EnvironmentFault, match=r"a subprocess of environment sample_envs:Faulty-v0 died: .*exit code 7"
+    ):
+        stepper.step(np.zeros((2, 1), np.int32), 2)
+    assert envs.closed
+    assert not any(is_alive(pid) for pid in pids)
+
+
+def test_close_after_a_worker_was_killed(make: Make) -> None:
+    envs = make("Faulty-v0", 2, SUBPROCESS)
+    start(envs)
+    pids = workers(envs)
+    os.kill(pids[1], signal.SIGKILL)
+    envs.close()
+    assert not any(is_alive(pid) for pid in pids)
+
+
+PARENT = """
+import time
+from dreamerjax.config import EnvConfig, Vectorization
+from dreamerjax.envs import make_vector_env
+envs = make_vector_env(EnvConfig(id="sample_envs:Faulty-v0", vectorization=Vectorization.subprocess), 2)
+print(*(process.pid for process in envs.processes), flush=True)
+time.sleep(60)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="/proc")
+def test_workers_die_with_a_killed_parent(tmp_path: Path) -> None:
+    script = tmp_path / "unguarded.py"
+    script.write_text(PARENT)
+    path = os.pathsep.join([str(Path(__file__).parents[2]), str(Path(__file__).parent)])
+    with subprocess.Popen(
+        [sys.executable, str(script)], stdout=subprocess.PIPE, text=True, env={**os.environ, "PYTHONPATH": path}
+    ) as parent:
+        assert parent.stdout is not None
+        pids = [int(pid) for pid in parent.stdout.readline().split()]
+        assert len(pids) == 2
+        assert all(is_alive(pid) for pid in pids)
+        parent.kill()
+    deadline = time.monotonic() + 10.0
+    while any(is_alive(pid) for pid in pids) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert not any(is_alive(pid) for pid in pids)
