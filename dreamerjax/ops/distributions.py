@@ -1,0 +1,117 @@
+"""Categorical and bounded normal distributions as functions of their parameters.
+
+Sources: DreamerV3 (arXiv 2301.04104), equations of the world-model loss and the actor; free bits in two modes from the
+research log, 01-15. S groups, K classes, `...` any leading shape. Logits need not be normalised unless said.
+"""
+
+from __future__ import annotations
+
+import math
+
+import jax
+import jax.numpy as jnp
+
+_STD_SHIFT = 2.0  # sigmoid(2) = 0.88: a zero network output starts near the widest standard deviation
+
+
+def unimix_logits(logits: jax.Array, ratio: float | jax.Array) -> jax.Array:
+    """log((1 - ratio) softmax(logits) + ratio / K): [..., K] -> [..., K] normalised log-probabilities.
+
+    `ratio` in [0, 1], may be traced. Value and gradient are finite also at ratio 0, where a probability below the
+    smallest float32 counts as that and gets no gradient.
+    """
+    probs = (1 - ratio) * jax.nn.softmax(logits) + ratio / logits.shape[-1]
+    return jnp.log(jnp.maximum(probs, jnp.finfo(probs.dtype).tiny))
+
+
+def categorical_sample(key: jax.Array, logits: jax.Array) -> jax.Array:
+    """Sample class indices: logits [..., K] -> int32 [...]. Consumes `key`.
+
+    Inverse CDF with one uniform per distribution: random bits cost more than anything else here on a CPU.
+    """
+    uniform = jax.random.uniform(key, logits.shape[:-1])
+    return categorical_sample_from_uniform(uniform, jax.nn.softmax(logits))
+
+
+def categorical_sample_from_uniform(uniform: jax.Array, probs: jax.Array) -> jax.Array:
+    """The class whose slice of the cumulative distribution holds `uniform`.
+
+    Args:
+        uniform: [...] in [0, 1).
+        probs: [..., K] non-negative; their sum need not be exactly 1, `uniform` is scaled by it.
+
+    Returns:
+        [...] int32 in [0, K-1], never a class of probability 0.
+    """
+    # Written out over K: several times faster on CPU than jnp.cumsum, and non-decreasing under rounding.
+    cumulative = [probs[..., 0]]
+    for k in range(1, probs.shape[-1]):
+        cumulative.append(cumulative[-1] + probs[..., k])
+    threshold = uniform * cumulative[-1]
+    index = jnp.zeros(uniform.shape, jnp.int32)
+    for upper_edge in cumulative[:-1]:
+        index = index + (threshold >= upper_edge)
+    return index
+
+
+def straight_through(one_hot: jax.Array, probs: jax.Array) -> jax.Array:
+    """stop_gradient(one_hot - probs) + probs: the exact value of `one_hot`, the gradient of `probs`; [..., K] each."""
+    return jax.lax.stop_gradient(one_hot) + (probs - jax.lax.stop_gradient(probs))
+
+
+def _finite_log_softmax(logits: jax.Array) -> jax.Array:
+    """log_softmax with -inf replaced by the lowest float, so that 0 * log 0 is 0 in value and gradient."""
+    log_probs = jax.nn.log_softmax(logits)
+    return jnp.maximum(log_probs, jnp.finfo(log_probs.dtype).min)
+
+
+def categorical_entropy(logits: jax.Array) -> jax.Array:
+    """-sum_k p_k log p_k in nats: [..., K] -> [...]. A class with logit -inf contributes 0."""
+    log_probs = _finite_log_softmax(logits)
+    return -jnp.sum(jnp.exp(log_probs) * log_probs, -1)
+
+
+def categorical_log_prob(logits: jax.Array, index: jax.Array) -> jax.Array:
+    """log p(index): logits [..., K], integer index [...] -> [...]. NaN for an index that is not below K."""
+    log_probs = jax.nn.log_softmax(logits)
+    return jnp.take_along_axis(log_probs, index[..., None], -1, mode="fill")[..., 0]
+
+
+def categorical_kl(p_logits: jax.Array, q_logits: jax.Array) -> jax.Array:
+    """KL(p || q) = sum_k p_k (log p_k - log q_k) in nats: [..., K] both -> [...]. A class of p_k = 0 contributes 0."""
+    log_p, log_q = _finite_log_softmax(p_logits), _finite_log_softmax(q_logits)
+    return jnp.sum(jnp.exp(log_p) * (log_p - log_q), -1)
+
+
+def latent_kl(p_logits: jax.Array, q_logits: jax.Array) -> jax.Array:
+    """KL between two latents of S independent categoricals: [..., S, K], [..., S, K] -> [...], summed over S."""
+    return jnp.sum(categorical_kl(p_logits, q_logits), -1)
+
+
+def free_bits(kl: jax.Array, free_nats: float | jax.Array, straight_through: bool) -> jax.Array:
+    """max(free_nats, kl): [...] -> [...].
+
+    `straight_through=False` (the paper): no gradient below the threshold. `straight_through=True` (research log,
+    01-15): the same value with the gradient of `kl` everywhere, so that a prior below the threshold still learns.
+    """
+    clipped = jnp.maximum(kl, free_nats)
+    if not straight_through:
+        return clipped
+    return jax.lax.stop_gradient(clipped) + (kl - jax.lax.stop_gradient(kl))
+
+
+def bounded_normal_params(
+    mean_raw: jax.Array, std_raw: jax.Array, low: float | jax.Array, high: float | jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    """Mean tanh(mean_raw) and standard deviation low + (high - low) sigmoid(std_raw + 2): [...] each, as the inputs."""
+    return jnp.tanh(mean_raw), low + (high - low) * jax.nn.sigmoid(std_raw + _STD_SHIFT)
+
+
+def normal_log_prob(x: jax.Array, mean: jax.Array, std: jax.Array) -> jax.Array:
+    """Log density of a diagonal normal: [..., A] each -> [...], summed over the last axis."""
+    return -jnp.sum(0.5 * jnp.square((x - mean) / std) + jnp.log(std) + 0.5 * math.log(2 * math.pi), -1)
+
+
+def normal_entropy(std: jax.Array) -> jax.Array:
+    """Entropy of a diagonal normal in nats, sum_a 1/2 ln(2 pi e std_a^2): [..., A] -> [...]."""
+    return jnp.sum(jnp.log(std) + 0.5 * math.log(2 * math.pi * math.e), -1)
