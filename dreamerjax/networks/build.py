@@ -1,0 +1,58 @@
+"""From configuration to modules: the last place that sees a model config."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from dreamerjax.config import BinSpacing, ModelConfig
+from dreamerjax.networks.encoder import Encoder
+from dreamerjax.networks.heads import Decoder, Head, actor_head
+from dreamerjax.networks.rssm import RSSM
+from dreamerjax.ops import scalars
+from dreamerjax.types import EnvSpec
+
+
+@dataclass(frozen=True)
+class Networks:
+    """All modules of an agent, stateless, with what they need to know of the environment."""
+
+    spec: EnvSpec
+    bins: scalars.Bins
+    unimix: float
+    std_range: tuple[float, float]
+    encoder: Encoder
+    rssm: RSSM
+    decoder: Decoder
+    reward: Head
+    continue_: Head
+    actor: Head
+    critic: Head
+
+
+def build_networks(spec: EnvSpec, config: ModelConfig) -> Networks:
+    """Modules for an environment's spaces. No parameters yet: see `agent.init`."""
+    bin_scheme = scalars.Bins.symexp if config.bins.spacing is BinSpacing.symexp else scalars.Bins.symlog
+    bins = bin_scheme(config.bins.count, config.bins.low, config.bins.high)
+    units = config.units
+    return Networks(
+        spec=spec,
+        bins=bins,
+        unimix=config.unimix,
+        std_range=(config.min_std, config.max_std),
+        encoder=Encoder(spec.observations, units, config.encoder_layers),
+        rssm=RSSM(
+            deter=config.deter,
+            hidden=config.hidden,
+            groups=config.groups,
+            classes=config.classes,
+            blocks=config.blocks,
+            prior_layers=config.prior_layers,
+            posterior_layers=config.posterior_layers,
+            unimix=config.unimix,
+        ),
+        decoder=Decoder(spec.observations, units, config.decoder_layers),
+        reward=Head(units, config.reward_layers, config.bins.count, scale=0.0),
+        continue_=Head(units, config.continue_layers, 1),
+        actor=actor_head(spec.action, units, config.actor_layers),
+        critic=Head(units, config.critic_layers, config.bins.count, scale=0.0),
+    )

@@ -1,0 +1,135 @@
+"""What a run says about itself: episodes, evaluations, the summary, the learning curve, the closing words."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from dreamerjax.collect import Episode
+from dreamerjax.curve import write_learning_curve
+from dreamerjax.errors import UserError
+from dreamerjax.logs import EPISODE_RETURN, read_metrics
+from dreamerjax.runtime import process_seconds
+from dreamerjax.session import Session
+
+
+@dataclass
+class Ending:
+    """How a run ended: `finished`, `solved`, `interrupted` or `failed`, and the error that ended it."""
+
+    name: str = "failed"
+    error: BaseException | None = None
+
+
+def log_episode(session: Session, episode: Episode, *, random: bool) -> None:
+    """One line per finished training episode."""
+    if random:
+        session.counters.baseline_returns.append(episode.return_)
+    values = {EPISODE_RETURN: episode.return_, "episode/length": episode.length}
+    session.logger.scalars(episode.env_step, values, updates=session.counters.updates)
+
+
+def log_baseline(session: Session) -> None:
+    """The mean return of the random policy, once it is done."""
+    returns = session.counters.baseline_returns
+    if not returns:
+        session.logger.message("random policy: no episode ended, so there is no baseline return")
+        return
+    mean = session.counters.baseline_return = float(np.mean(returns))
+    values = {"baseline/return_mean": mean, "baseline/episodes": len(returns)}
+    session.logger.scalars(session.env_steps, values, updates=session.counters.updates)
+    session.logger.message(f"random policy: mean return {mean:.1f} over {len(returns)} episodes")
+
+
+def evaluate(session: Session) -> None:
+    """Evaluate the greedy and the sampled policy, log, and keep the best checkpoint."""
+    counters, config = session.counters, session.config.train
+    statistics = {"mean": np.mean, "std": np.std, "min": np.min, "max": np.max}
+    values: dict[str, float] = {}
+    for name, result in session.evaluate().items():
+        values |= {f"eval/{name}/return_{key}": float(function(result.returns)) for key, function in statistics.items()}
+        values[f"eval/{name}/length_mean"] = float(result.lengths.mean())
+    values["time/process_seconds"] = process_seconds()
+    session.logger.scalars(session.env_steps, values, updates=counters.updates)
+    mean = counters.last_return = values["eval/greedy/return_mean"]
+    counters.last_sampled_return, counters.last_step = values["eval/sampled/return_mean"], session.env_steps
+    session.logger.message(
+        f"step {session.env_steps}: evaluation greedy {mean:.1f} "
+        f"(worst {values['eval/greedy/return_min']:.1f}), sampled {counters.last_sampled_return:.1f}"
+    )
+    if config.stop_at_return is not None and mean >= config.stop_at_return and counters.solved_step is None:
+        counters.solved_step = session.env_steps
+    if counters.best_return is None or mean > counters.best_return:
+        counters.best_return, counters.best_step = mean, session.env_steps
+        session.save(session.best, with_replay=False)
+
+
+def announce_resume(session: Session, exact: bool, reason: str) -> None:
+    """Say from where the run goes on, and whether it is bit for bit the run that was interrupted."""
+    where = f"resumed {session.run.path} at environment step {session.env_steps}, update {session.counters.updates}"
+    how = "exactly" if exact else f"continued, not exact: {reason}"
+    session.logger.message(f"{where}: {how}")
+    session.logger.log_text("resume", f"{where}: {how}", step=session.env_steps)
+
+
+def wrap_up(session: Session, ending: Ending) -> None:
+    """A last evaluation unless interrupted, and the last checkpoint."""
+    if ending.name != "interrupted" and session.counters.updates and session.counters.last_step != session.env_steps:
+        evaluate(session)
+    session.save(session.latest, with_replay=True)
+
+
+def close(session: Session, ending: Ending) -> None:
+    """Write the summary, then the learning curve, and end everything that the session started."""
+    counters, run = session.counters, session.run
+    try:
+        run.write_summary(
+            {
+                "outcome": ending.name,
+                "error": None if ending.error is None else f"{type(ending.error).__name__}: {ending.error}",
+                "env_steps": session.env_steps,
+                "updates": counters.updates,
+                "episodes": session.collector.episodes,
+                "seconds": session.seconds,
+                "process_seconds": process_seconds(),
+                "baseline_return": counters.baseline_return,
+                "solved_step": counters.solved_step,
+                "last_return": counters.last_return,
+                "last_sampled_return": counters.last_sampled_return,
+                "last_step": counters.last_step,
+                "best_return": counters.best_return,
+                "best_step": counters.best_step,
+                "replay_steps": len(session.replay),
+                "replay_bytes": session.replay.nbytes,
+            }
+        )
+        write_learning_curve(
+            read_metrics(run.metrics),
+            run.media / "learning_curve.png",
+            title=f"{session.config.env.id}, {run.path.name}",
+            threshold=session.config.train.stop_at_return,
+        )
+    except UserError:
+        if ending.error is None:
+            raise
+    finally:
+        session.close()
+    say_goodbye(session, ending)
+
+
+def say_goodbye(session: Session, ending: Ending) -> None:
+    """Where the run ended, what it reached, and where to look."""
+    counters, path = session.counters, session.run.path
+    reached = "no evaluation"
+    if counters.last_return is not None and counters.best_return is not None:
+        reached = f"evaluation {counters.last_return:.1f}, best {counters.best_return:.1f} at step {counters.best_step}"
+    print(
+        f"{ending.name} after {session.env_steps} environment steps, {counters.updates} updates, "
+        f"{process_seconds():.0f} s since the process started: {reached}\n"
+        f"  evaluate:  python -m dreamerjax.evaluate run={path} episodes=100\n"
+        f"  continue:  python -m dreamerjax.train resume={path}\n"
+        f"  curve:     {path / 'media' / 'learning_curve.png'}\n"
+        f"  metrics:   {path / 'metrics.jsonl'} and TensorBoard events in {path}",
+        flush=True,
+    )

@@ -1,0 +1,60 @@
+"""The actor's output as a distribution over environment-facing actions: discrete components or a bounded normal."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+
+from dreamerjax.networks.build import Networks
+from dreamerjax.ops import distributions
+
+
+def _components(networks: Networks, outputs: jax.Array) -> list[jax.Array]:
+    """The actor's outputs [..., A] as unimixed log-probabilities, one array [..., size] per discrete component."""
+    parts, offset = [], 0
+    for size in networks.spec.action.sizes:
+        parts.append(distributions.unimix_logits(outputs[..., offset : offset + size], networks.unimix))
+        offset += size
+    return parts
+
+
+def _normal(networks: Networks, outputs: jax.Array) -> tuple[jax.Array, jax.Array]:
+    mean, std = jnp.split(outputs, 2, axis=-1)
+    return distributions.bounded_normal_params(mean, std, *networks.std_range)
+
+
+def noise_shape(networks: Networks) -> tuple[int, ...]:
+    """Trailing shape of the uniforms that `sample` needs: one per discrete component or continuous dimension."""
+    return networks.spec.action.shape
+
+
+def sample(networks: Networks, outputs: jax.Array, uniform: jax.Array) -> jax.Array:
+    """Draw an action: actor outputs [..., O] and uniforms [..., C] to int32 components or floats [..., C]."""
+    if networks.spec.action.is_discrete:
+        draws = [
+            distributions.categorical_sample_from_uniform(uniform[..., i], jnp.exp(logits))
+            for i, logits in enumerate(_components(networks, outputs))
+        ]
+        return jnp.stack(draws, axis=-1)
+    mean, std = _normal(networks, outputs)
+    margin = 1e-6  # keeps the inverse normal finite
+    return mean + std * jax.scipy.stats.norm.ppf(jnp.clip(uniform, margin, 1.0 - margin))
+
+
+def mode(networks: Networks, outputs: jax.Array) -> jax.Array:
+    """The greedy action [..., C]."""
+    if networks.spec.action.is_discrete:
+        picks = [jnp.argmax(logits, axis=-1) for logits in _components(networks, outputs)]
+        return jnp.stack(picks, axis=-1).astype(jnp.int32)
+    return _normal(networks, outputs)[0]
+
+
+def log_prob_and_entropy(networks: Networks, outputs: jax.Array, action: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """log pi(a) and H[pi], summed over components: outputs [..., O], action [..., C] -> two [...]."""
+    if networks.spec.action.is_discrete:
+        parts = _components(networks, outputs)
+        log_probs = [distributions.categorical_log_prob(part, action[..., i]) for i, part in enumerate(parts)]
+        entropies = [distributions.categorical_entropy(part) for part in parts]
+        return jnp.sum(jnp.stack(log_probs), axis=0), jnp.sum(jnp.stack(entropies), axis=0)
+    mean, std = _normal(networks, outputs)
+    return distributions.normal_log_prob(action, mean, std), distributions.normal_entropy(std)

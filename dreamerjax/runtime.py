@@ -1,0 +1,67 @@
+"""The process around a run: JAX's start-up, signals, and the time since the process began."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+
+import jax
+
+from dreamerjax.config import Config
+
+
+def prepare(config: Config) -> None:
+    """Set up JAX before its first use: virtual CPU devices, and the cache of compiled programs.
+
+    The cache lies in `$XDG_CACHE_HOME/dreamerjax` (`~/.cache/dreamerjax`), or where JAX_COMPILATION_CACHE_DIR says.
+    """
+    count = config.parallel.devices or len(os.sched_getaffinity(0))
+    # Sizes the CPU client's thread pool: below twice the device count, collectives can starve each other and hang.
+    os.environ.setdefault("PJRT_NPROC", str(max(2 * count, os.cpu_count() or 1)))
+    jax.config.update("jax_num_cpu_devices", count)
+    if config.compilation_cache:
+        home = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache"))
+        directory = os.environ.get("JAX_COMPILATION_CACHE_DIR", str(home / "dreamerjax" / "xla"))
+        jax.config.update("jax_compilation_cache_dir", directory)
+        jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+
+
+class Stop:
+    """Set by SIGINT and SIGTERM: the loop ends at its next safe point. A second SIGINT interrupts at once."""
+
+    def __init__(self) -> None:
+        self.signal: int | None = None
+
+    def __call__(self, number: int, frame: FrameType | None) -> None:
+        if self.signal is not None and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        self.signal = number
+
+    @property
+    def exit_code(self) -> int:
+        """128 + the signal's number, as shells report it; 0 without one."""
+        return 128 + self.signal if self.signal is not None else 0
+
+
+@contextmanager
+def stop_on_signals() -> Iterator[Stop]:
+    """Handle SIGINT and SIGTERM for the duration of the block."""
+    stop = Stop()
+    previous = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield stop
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+
+
+def process_seconds() -> float:
+    """Seconds since this process was started, imports included."""
+    started = int(Path("/proc/self/stat").read_text().rpartition(")")[2].split()[19]) / os.sysconf("SC_CLK_TCK")
+    return time.clock_gettime(time.CLOCK_BOOTTIME) - started

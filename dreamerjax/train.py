@@ -1,0 +1,153 @@
+"""Train an agent: `python -m dreamerjax.train [key=value ...]`. The loop, read top to bottom, is `train`."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import numpy as np
+
+from dreamerjax import outcome, pacing
+from dreamerjax.cli import main
+from dreamerjax.config import Config
+from dreamerjax.errors import UserError
+from dreamerjax.replay import Sample
+from dreamerjax.rundir import RunDirectory
+from dreamerjax.runtime import Stop, prepare, stop_on_signals
+from dreamerjax.session import Session
+
+
+@dataclass
+class Update:
+    """An update that the device works on."""
+
+    sample: Sample
+    metrics: dict[str, jax.Array]
+    latents: Any
+
+
+class DivergedError(UserError):
+    """A loss is NaN or infinite: the state must not overwrite a good checkpoint."""
+
+
+def train(session: Session, stop: Stop) -> str:
+    """Collect, update, log, save, until done; returns the outcome: `finished`, `solved` or `interrupted`.
+
+    The device works on an update while the environments are stepped with the parameters before it. Between two updates
+    everything stands still: there, and only there, evaluations and checkpoints are made.
+    """
+    config, counters = session.config.train, session.counters
+    while session.env_steps < config.steps:
+        if config.stop_at_return is not None and counters.solved_step is not None:
+            return "solved"
+        if stop.signal is not None:
+            return "interrupted"
+        before = session.env_steps
+        update = dispatch(session)
+        try:
+            collect(session)
+        finally:
+            if update is not None:
+                finish(session, update)
+        session.logger.progress(session.env_steps, counters.updates)
+        if pacing.crossed(before, session.env_steps, config.eval_every) and counters.updates:
+            outcome.evaluate(session)
+        if pacing.crossed(before, session.env_steps, config.checkpoint_every):
+            session.save(session.latest, with_replay=True)
+    return "finished"
+
+
+def dispatch(session: Session) -> Update | None:
+    """Sample and start an update if one is due; returns at once."""
+    config, counters = session.config.train, session.counters
+    if session.env_steps < config.random_steps or not session.replay.ready():
+        return None
+    if pacing.updates_due(config, session.env_steps, counters.updates) < config.updates_per_call:
+        return None
+    profile(session, counters.updates, counters.updates + config.updates_per_call)
+    sample = session.replay.sample(config.updates_per_call, config.batch_size)
+    metrics, latents = session.learner.update(session.batches(sample))
+    counters.updates += config.updates_per_call
+    return Update(sample, metrics, latents)
+
+
+def collect(session: Session) -> None:
+    """Step the environments until the next event: with the random policy first, then with the actor."""
+    config = session.config.train
+    random = session.env_steps < config.random_steps
+    steps = pacing.steps_until_event(config, session.env_steps, session.counters.updates)
+    ticks = -(-steps // session.envs.num_envs)
+    for episode in session.collector.collect(session.random_policy if random else session.policy, ticks):
+        outcome.log_episode(session, episode, random=random)
+    if random and session.env_steps >= config.random_steps:
+        outcome.log_baseline(session)
+
+
+def finish(session: Session, update: Update) -> None:
+    """Wait for an update: take over its parameters and latents, check its losses, log."""
+    config, counters = session.config, session.counters
+    metrics = {name: np.asarray(values, np.float64) for name, values in jax.device_get(update.metrics).items()}
+    require_finite(session, metrics)
+    session.policy.params = session.learner.acting
+    if config.replay.context:
+        latent = session.learner.latents(update.latents)
+        session.replay.refresh(update.sample.position, {"deter": latent.deter, "stoch": latent.stoch})
+    for name, values in metrics.items():
+        counters.metric_sums[name] = counters.metric_sums.get(name, 0.0) + float(values.sum())
+    counters.metric_count += config.train.updates_per_call
+    if counters.metric_count >= config.train.log_every:
+        means = {name: total / counters.metric_count for name, total in counters.metric_sums.items()}
+        session.logger.scalars(session.env_steps, means | {"time/seconds": session.seconds}, updates=counters.updates)
+        counters.metric_sums, counters.metric_count = {}, 0
+
+
+def require_finite(session: Session, metrics: dict[str, np.ndarray]) -> None:
+    """Raise DivergedError, naming the losses, if one is NaN or infinite."""
+    losses = {name.removeprefix("loss/"): values for name, values in metrics.items() if name.startswith("loss/")}
+    bad = sorted(name for name, values in losses.items() if not np.isfinite(values).all())
+    if bad:
+        last = session.latest.latest_step()
+        kept = (
+            f"the checkpoint of environment step {last} is kept" if last is not None else "no checkpoint was made yet"
+        )
+        raise DivergedError(f"update {session.counters.updates}: loss {', '.join(bad)} is not finite; {kept}", 1)
+
+
+def profile(session: Session, first: int, after: int) -> None:
+    """Start or stop the profiler's trace where the configured range of updates begins or ends in [first, after)."""
+    config, directory = session.config, session.run.path / "profile"
+    if not config.profile:
+        return
+    if first <= config.profile_start < after:
+        jax.profiler.start_trace(str(directory))
+    if first <= config.profile_start + config.profile_updates < after:
+        jax.profiler.stop_trace()
+        session.logger.message(f"trace of updates {config.profile_start} to {first} in {directory}")
+
+
+def run(config: Config) -> int:
+    """Train as configured, in a new run directory or continuing one; returns the exit code."""
+    prepare(config)
+    directory = RunDirectory.open(config.resume, root=config.run.root, lock=True) if config.resume else None
+    session = Session(config, directory)
+    ending = outcome.Ending()
+    try:
+        with jax.disable_jit(not config.jit), stop_on_signals() as stop:
+            if directory is not None:
+                outcome.announce_resume(session, *session.restore())
+            ending.name = train(session, stop)
+            outcome.wrap_up(session, ending)
+            return stop.exit_code
+    except BaseException as error:
+        ending.error = error
+        if isinstance(error, UserError) and not isinstance(error, DivergedError):
+            session.save(session.latest, with_replay=True)
+        raise
+    finally:
+        outcome.close(session, ending)
+
+
+if __name__ == "__main__":
+    sys.exit(main(run))
