@@ -1,0 +1,63 @@
+# Everything runs in .venv, which the first target makes from requirements/lock.txt and later ones reuse.
+# Extra arguments: make train ARGS="train.seed=3", make test ARGS="-k replay". Another interpreter: make PYTHON=python3.12.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+PYTHON ?= python3
+VENV ?= .venv
+ARGS ?=
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+UV := $(BIN)/uv pip
+LOCK := requirements/lock.txt
+
+.PHONY: help install train bench test lint format docs-check lock clean
+
+help:  ## list the targets
+	@sed -nE 's/^([a-z-]+):.*## (.*)/\1\t\2/p' Makefile | expand -t 14
+
+install: $(STAMP)  ## make .venv with the pinned packages
+
+train: $(STAMP)  ## train on CartPole-v1 from state until it is solved
+	$(BIN)/python -m dreamerjax.train +experiment=cartpole $(ARGS)
+
+bench: $(STAMP)  ## measure updates, collection and replay on this machine
+	$(BIN)/python -m dreamerjax.benchmark $(ARGS)
+
+test: $(STAMP)  ## run the tests
+	$(BIN)/python -m pytest $(ARGS)
+
+lint: $(STAMP)  ## check style and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(STAMP)  ## rewrite the code in the checked style
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+docs-check: $(STAMP)  ## check that what the documentation names exists
+	$(BIN)/python tests/docs_check.py
+
+lock: $(STAMP)  ## pin the dependencies again (newest versions: ARGS=--upgrade)
+	$(UV) compile pyproject.toml --extra dev --universal --python-version 3.11 \
+		--no-header --no-annotate --no-emit-index-url --quiet --output-file $(LOCK) $(ARGS)
+
+clean:  ## remove build products and caches, not .venv or runs
+	rm -rf build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find dreamerjax tests -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "error: dreamerjax needs Python 3.11 or newer, and $(PYTHON) is not: make PYTHON=python3.11" >&2; exit 1; }
+	@$(PYTHON) -m venv $(VENV) || \
+		{ echo "error: $(PYTHON) cannot make a virtual environment (on Debian: install python3-venv)" >&2; exit 1; }
+
+$(STAMP): $(LOCK) requirements/uv.txt | $(BIN)/python
+	@echo "installing the packages of $(LOCK) into $(VENV)"
+	@$(PIP) install -r requirements/uv.txt 2>/dev/null || echo "uv cannot be installed: pip does it all, more slowly" >&2
+	@$(UV) install --quiet --python $(BIN)/python -r $(LOCK) 2>$(VENV)/uv.log || $(PIP) install -r $(LOCK)
+	@$(PIP) install --no-deps --no-build-isolation -e .
+	@touch $@

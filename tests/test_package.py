@@ -1,0 +1,99 @@
+"""The package as installed: a wheel that finds its configs, a light import, documentation that names what exists."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tomllib
+import zipfile
+from pathlib import Path
+
+import jax
+import pytest
+
+import dreamerjax
+
+ROOT = Path(__file__).parent.parent
+
+
+def run(*arguments: str, cwd: Path, path: Path) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "PYTHONPATH": str(path)}
+    return subprocess.run([sys.executable, *arguments], cwd=cwd, env=environment, capture_output=True, text=True)
+
+
+def test_a_wheel_brings_its_configs(tmp_path: Path) -> None:
+    built = run(
+        "-m", "build", "--wheel", "--no-isolation", "--outdir", str(tmp_path), str(ROOT), cwd=tmp_path, path=ROOT
+    )
+    assert built.returncode == 0, built.stderr
+    (wheel,) = tmp_path.glob("dreamerjax-*.whl")
+    site = tmp_path / "site"
+    with zipfile.ZipFile(wheel) as archive:
+        names = set(archive.namelist())
+        archive.extractall(site)
+    packaged = {name.removeprefix("dreamerjax/_configs/") for name in names if name.startswith("dreamerjax/_configs/")}
+    assert packaged == {str(path.relative_to(ROOT / "configs")) for path in (ROOT / "configs").rglob("*.yaml")}
+    assert "dreamerjax/py.typed" in names
+    program = (
+        "from dreamerjax.cli import config_directory, load_config;"
+        "print(config_directory(), load_config(['experiment=cartpole']).run.name)"
+    )
+    loaded = run("-c", program, cwd=tmp_path, path=site)
+    assert loaded.stdout == f"{site / 'dreamerjax' / '_configs'} cartpole\n", loaded.stderr
+
+
+def test_configuration_starts_without_jax(tmp_path: Path) -> None:
+    program = (
+        "import sys, dreamerjax, dreamerjax.cli; dreamerjax.cli.load_config();"
+        "print([name for name in ('jax', 'flax', 'gymnasium', 'orbax', 'matplotlib') if name in sys.modules])"
+    )
+    assert run("-c", program, cwd=tmp_path, path=ROOT).stdout == "[]\n"
+
+
+def test_attributes() -> None:
+    assert dreamerjax.__version__.count(".") == 2
+    assert dreamerjax.Agent.__name__ == "Agent"
+    with pytest.raises(AttributeError, match="has no attribute 'Agnt'"):
+        _ = dreamerjax.Agnt
+
+
+def test_pins_cover_the_dependencies_and_name_no_host() -> None:
+    lock = (ROOT / "requirements" / "lock.txt").read_text()
+    pinned = {line.partition("==")[0] for line in lock.splitlines()}
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    for requirement in [*project["dependencies"], *project["optional-dependencies"]["dev"]]:
+        assert requirement.partition(">")[0].lower() in pinned
+    assert "://" not in lock
+
+
+def test_the_suite_runs_with_the_checks_on() -> None:
+    assert len(jax.devices()) == 2
+    assert jax.config.jax_debug_key_reuse  # type: ignore[attr-defined]
+    assert jax.config.jax_numpy_rank_promotion == "raise"  # type: ignore[attr-defined]
+
+
+def test_documentation_faults_are_found(tmp_path: Path) -> None:
+    subprocess.run(["git", "init", "--quiet", str(tmp_path)], check=True)
+    (tmp_path / "dreamerjax").mkdir()
+    (tmp_path / "Makefile").write_text("train: x\n")
+    page = tmp_path / "README.md"
+    page.write_text("[here](Makefile) `make train` `dreamerjax/` `python -m dreamerjax.cli` `runs/<id>`\n")
+    command = [str(ROOT / "tests" / "docs_check.py"), str(tmp_path)]
+    sound = run(*command, cwd=tmp_path, path=ROOT)
+    assert (sound.returncode, sound.stderr) == (0, "")
+    page.write_text(
+        "[gone](gone.md)\n`dreamerjax/gone.py`\n```bash\nmake gone  # make sure\npython -m dreamerjax.gone\n"
+        "python -m dreamerjax.train +experiment=cartpole train.sed=1\n```\n"
+    )
+    found = run(*command, cwd=tmp_path, path=ROOT)
+    assert found.returncode == 1
+    wanted = [
+        "link to gone.md",
+        "dreamerjax/gone.py",
+        "make gone",
+        "python -m dreamerjax.gone",
+        "unknown key train.sed",
+    ]
+    assert all(text in found.stdout for text in wanted), found.stdout
+    assert len(found.stdout.splitlines()) == len(wanted)
