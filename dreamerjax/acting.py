@@ -25,7 +25,7 @@ class Policy:
         self._networks = networks
         self._num_envs = num_envs
         self._key = jax.random.key(seed)
-        self._step = _compiled_act(networks, greedy)
+        self._step = compiled_act(networks, greedy)
         self.reset()
 
     def reset(self) -> None:
@@ -58,8 +58,8 @@ class Policy:
         self._calls = int(state["calls"])
 
 
-def _compiled_act(networks: Networks, greedy: bool) -> Any:
-    """`agent.act` with the key folded in and the latents in the form that replay stores."""
+def compiled_act(networks: Networks, greedy: bool) -> Any:
+    """`agent.act`, compiled, with the key folded in and the latents in the form that replay stores."""
 
     @partial(jax.jit, donate_argnums=(1,))
     def step(

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from dreamerjax import policy
 from dreamerjax.imagination import Dream
 from dreamerjax.networks.build import Networks
+from dreamerjax.networks.layers import apply
 from dreamerjax.ops import normalize, returns, scalars
 
 Params = Any
@@ -27,7 +28,7 @@ class DreamTargets(NamedTuple):
 
 def value(networks: Networks, params: Params, features: jax.Array) -> jax.Array:
     """The critic's value of features [..., F], without gradient: [...]."""
-    logits = networks.critic.apply({"params": stop(params)}, stop(features))
+    logits = apply(networks.critic, stop(params), stop(features))
     return stop(scalars.two_hot_mean(logits, networks.bins))
 
 
@@ -43,7 +44,7 @@ def critic_loss(
 
     Features [..., F], targets and slow values [...] -> [...]. One log-softmax serves both.
     """
-    log_probs = jax.nn.log_softmax(networks.critic.apply({"params": params}, features))
+    log_probs = jax.nn.log_softmax(apply(networks.critic, params, features))
     fit = scalars.two_hot_loss_from_log_probs(log_probs, targets, networks.bins)
     hold = scalars.two_hot_loss_from_log_probs(log_probs, slow_values, networks.bins)
     return fit + slow_regularizer * hold
@@ -67,8 +68,8 @@ def dream_targets(
     """
 
     def heads(features: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
-        reward_logits = networks.reward.apply({"params": model_params["reward"]}, features)
-        continue_logits = networks.continue_.apply({"params": model_params["continue"]}, features)[..., 0]
+        reward_logits = apply(networks.reward, model_params["reward"], features)
+        continue_logits = apply(networks.continue_, model_params["continue"], features)[..., 0]
         rewards = scalars.two_hot_mean(reward_logits, networks.bins)
         values = value(networks, critic_params, features), value(networks, slow_critic_params, features)
         return rewards, jax.nn.sigmoid(continue_logits), *values
@@ -105,7 +106,7 @@ def actor_loss(
     entropy_coefficient: jax.Array,
 ) -> tuple[jax.Array, dict[str, jax.Array]]:
     """Score-function loss per imagined step [H, N]: -(log pi(a) advantage / scale + eta H[pi]), weighted."""
-    outputs = networks.actor.apply({"params": params}, dream.features[:-1])
+    outputs = apply(networks.actor, params, dream.features[:-1])
     log_prob, entropy = policy.log_prob_and_entropy(networks, outputs, dream.actions)
     advantage = (targets.returns - targets.values[:-1]) / scale
     loss = -targets.weights * (log_prob * stop(advantage) + entropy_coefficient * entropy)

@@ -10,8 +10,9 @@ import jax.numpy as jnp
 
 from dreamerjax import actor_critic, policy
 from dreamerjax.config import Config, FreeBits
-from dreamerjax.imagination import Dream, imagine
+from dreamerjax.imagination import imagine
 from dreamerjax.networks.build import Networks
+from dreamerjax.networks.layers import apply
 from dreamerjax.ops import normalize, optim
 from dreamerjax.world_model import (
     Latent,
@@ -27,6 +28,7 @@ from dreamerjax.world_model import (
 
 Params = Any
 Metrics = dict[str, jax.Array]
+Array = Any  # of JAX, or of NumPy on its way to the device
 
 
 class Hyper(NamedTuple):
@@ -76,15 +78,15 @@ class TrainState(NamedTuple):
 class Batch(NamedTuple):
     """Replayed sequences, time-major, and the step before each of them."""
 
-    observations: dict[str, jax.Array]  # [T, B, ...]
-    action: jax.Array  # [T, B, C] taken at each step
-    reward: jax.Array  # [T, B] that came with the observation
-    is_first: jax.Array  # [T, B]
-    is_last: jax.Array  # [T, B]
-    is_terminal: jax.Array  # [T, B]
-    context_action: jax.Array  # [B, C] taken at the step before
-    context_deter: jax.Array  # [B, D] stored latent of the step before
-    context_stoch: jax.Array  # [B, S] class indices
+    observations: dict[str, Array]  # [T, B, ...]
+    action: Array  # [T, B, C] taken at each step
+    reward: Array  # [T, B] that came with the observation
+    is_first: Array  # [T, B]
+    is_last: Array  # [T, B]
+    is_terminal: Array  # [T, B]
+    context_action: Array  # [B, C] taken at the step before
+    context_deter: Array  # [B, D] stored latent of the step before
+    context_stoch: Array  # [B, S] class indices
 
 
 class PolicyState(NamedTuple):
@@ -193,8 +195,8 @@ def act(
     networks: Networks,
     params: dict[str, Params],
     state: PolicyState,
-    observations: dict[str, jax.Array],
-    is_first: jax.Array,
+    observations: dict[str, Array],
+    is_first: Array,
     key: jax.Array,
     *,
     greedy: bool,
@@ -205,7 +207,7 @@ def act(
     action_in, embedding_in = project_inputs(networks, params, observations, previous, is_first)
     uniform = jax.random.uniform(latent_key, (*is_first.shape, networks.rssm.groups))
     latent = posterior_step(networks, params, state.latent, action_in, embedding_in, is_first, uniform).latent
-    outputs = networks.actor.apply({"params": params["actor"]}, feature(latent))
+    outputs = apply(networks.actor, params["actor"], feature(latent))
     if greedy:
         action = policy.mode(networks, outputs)
     else:
@@ -219,19 +221,16 @@ def draw_noise(networks: Networks, keys: jax.Array, length: int, settings: Setti
     count = settings.starts_per_sequence or length
     groups, horizon = networks.rssm.groups, settings.horizon
 
-    def one_sequence(key: jax.Array) -> Noise:
+    def one_sequence(key: jax.Array) -> tuple[jax.Array, ...]:
         posterior_key, starts_key, action_key, latent_key = jax.random.split(key, 4)
         starts = jnp.arange(length)
         if count < length:
             starts = jnp.sort(jax.random.permutation(starts_key, length)[:count])
-        return Noise(
-            posterior=jax.random.uniform(posterior_key, (length, groups)),
-            starts=starts,
-            action=jax.random.uniform(action_key, (horizon, count, *policy.noise_shape(networks))),
-            latent=jax.random.uniform(latent_key, (horizon, count, groups)),
-        )
+        posterior = jax.random.uniform(posterior_key, (length, groups))
+        action = jax.random.uniform(action_key, (horizon, count, *policy.noise_shape(networks)))
+        return posterior, starts, action, jax.random.uniform(latent_key, (horizon, count, groups))
 
-    return jax.vmap(one_sequence, out_axes=Noise(1, 1, 2, 2))(keys)
+    return Noise(*jax.vmap(one_sequence, out_axes=(1, 1, 2, 2))(keys))
 
 
 def _imagination_starts(latent: Latent, starts: jax.Array) -> Latent:
@@ -253,7 +252,8 @@ def losses(
 ) -> tuple[dict[str, jax.Array], tuple[Metrics, Posterior, normalize.ReturnScaleState]]:
     """World model, then imagination, then replay critic: every loss as a scalar mean, plus what the update keeps."""
     model = params["world_model"]
-    posterior = observe(networks, model, *_observe_inputs(networks, settings, batch), noise.posterior)
+    previous_action, is_first, first_latent = _sequence_start(networks, settings, batch)
+    posterior = observe(networks, model, batch.observations, previous_action, is_first, first_latent, noise.posterior)
     model_losses, model_metrics = world_model_loss(
         networks, model, posterior, batch.observations, batch.reward, batch.is_terminal,
         gamma=hyper.gamma, free_nats=hyper.free_nats, straight_through=settings.straight_through,
@@ -274,9 +274,7 @@ def losses(
     actor_loss, actor_metrics = actor_critic.actor_loss(networks, params["actor"], dream, targets, scale, hyper.entropy)
     critic_loss = actor_critic.dream_critic_loss(networks, params["critic"], dream, targets, hyper.slow_regularizer)
 
-    replay_loss, replay_metrics = _replay_critic(
-        networks, settings, hyper, params, state, batch, posterior, noise, targets
-    )
+    replay_loss, replay_metrics = _replay_critic(networks, settings, hyper, params, state, batch, posterior, noise, targets)
     result = {
         **model_losses,
         "actor": actor_loss,
@@ -288,8 +286,8 @@ def losses(
     return {name: jnp.mean(value) for name, value in result.items()}, (metrics, posterior, return_scale)
 
 
-def _observe_inputs(networks: Networks, settings: Settings, batch: Batch) -> tuple[Any, ...]:
-    """Observations, previous encoded actions, is_first and the starting latent of the batch's sequences.
+def _sequence_start(networks: Networks, settings: Settings, batch: Batch) -> tuple[jax.Array, jax.Array, Latent]:
+    """Previous encoded actions [T, B, A], is_first [T, B] and the latent before the batch's sequences.
 
     Without replay context a sequence starts as an episode does: from zeros, with no action before it.
     """
@@ -299,8 +297,8 @@ def _observe_inputs(networks: Networks, settings: Settings, batch: Batch) -> tup
         is_first = batch.is_first
     else:
         start = initial_latent(networks, batch.reward.shape[1])
-        is_first = batch.is_first.at[0].set(True)
-    return batch.observations, encode_action(networks, previous), is_first, start
+        is_first = jnp.asarray(batch.is_first).at[0].set(True)
+    return encode_action(networks, previous), is_first, start
 
 
 def _replay_critic(
@@ -385,9 +383,7 @@ def apply_gradients(
 ) -> tuple[dict[str, Params], optim.LaPropState, Metrics]:
     """AGC, LaProp, warm-up, and each part's own learning rate."""
     clipped = optim.agc(gradients, state.params, hyper.agc)
-    updates, optimizer = optim.laprop_update(
-        clipped, state.optimizer, beta1=hyper.beta1, beta2=hyper.beta2, eps=hyper.eps
-    )
+    updates, optimizer = optim.laprop_update(clipped, state.optimizer, beta1=hyper.beta1, beta2=hyper.beta2, eps=hyper.eps)
     warm = optim.linear_warmup(state.updates, hyper.warmup)
     rates = {"world_model": hyper.model_lr, "actor": hyper.actor_lr, "critic": hyper.critic_lr}
     params, norms = {}, {}
@@ -425,17 +421,3 @@ def train_many(
 def stoch_dtype(networks: Networks) -> Any:
     """The integer type that holds a class index in replay."""
     return jnp.uint8 if networks.rssm.classes <= 256 else jnp.int32
-
-
-__all__ = [
-    "Batch",
-    "Dream",
-    "Hyper",
-    "PolicyState",
-    "Settings",
-    "TrainState",
-    "act",
-    "init",
-    "train_many",
-    "train_step",
-]

@@ -56,9 +56,7 @@ class CheckpointStore:
         self._manager: Any = None  # orbax's CheckpointManager, from the first save on
         self._damaged: set[int] = set()
 
-    def save(
-        self, step: int, arrays: Mapping[str, Any], replay: Mapping[str, Any] | None, info: Mapping[str, Any]
-    ) -> None:
+    def save(self, step: int, arrays: Mapping[str, Any], replay: Mapping[str, Any] | None, info: Mapping[str, Any]) -> None:
         """Copies everything, then writes it in the background; waits first for a save that is still running.
 
         The caller may change its NumPy arrays and donate its JAX arrays as soon as this returns.

@@ -17,6 +17,7 @@ from typing import Any, TypeVar, cast
 from hydra import compose, initialize, initialize_config_dir
 from hydra import main as hydra_main
 from hydra.core.config_store import ConfigStore
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -26,6 +27,7 @@ from dreamerjax.config import Config
 from dreamerjax.config_check import validate
 from dreamerjax.errors import UserError
 from dreamerjax.overrides import explain, key_types, normalise, unknown_key
+from dreamerjax.rundir import find_run
 
 T = TypeVar("T")
 _HYDRA = "1.3"  # the Hydra version whose behaviour is asked for
@@ -109,10 +111,27 @@ def load_structured(schema: type[T], overrides: Sequence[str] = ()) -> T:
 def load_config(overrides: Sequence[str] = ()) -> Config:
     """Compose the three layers (dataclasses, `configs/`, overrides) and check every value.
 
+    With `resume=RUN` the run's own configuration takes the place of the first two.
+
     Raises:
-        UserError: a key, group, option, type or value that is not valid.
+        UserError: a key, group, option, type or value that is not valid; no such run.
     """
-    return load_structured(Config, overrides)
+    config = load_structured(Config, overrides)
+    return config if config.resume is None else _resumed(config, overrides)
+
+
+def _resumed(config: Config, overrides: Sequence[str]) -> Config:
+    """The configuration of the run to continue, with the keys that the command line names as in `config`."""
+    groups = _groups(Config)
+    saved = OmegaConf.structured(config_from_yaml(find_run(config.resume or "", config.run.root) / "config.yaml"))
+    named = OmegaConf.structured(config)
+    words = normalise(overrides, key_types(Config), groups, sweep=False)
+    for override in OverridesParser.create().parse_overrides(words):
+        key = override.key_or_group
+        if key in groups:
+            raise UserError(f"{key}= cannot be combined with resume=: the run keeps its own; single keys can be changed")
+        OmegaConf.update(saved, key, OmegaConf.select(named, key))
+    return _to_dataclass(Config, saved)
 
 
 def config_to_yaml(config: Config) -> str:
@@ -157,6 +176,8 @@ def _run_with_hydra(task: Callable[[Any], int | None], arguments: Sequence[str],
         if argument[:1] == "-" and key in key_types(schema):
             raise UserError(f"{argument}: write {key}=value, without dashes")
     sweep = any(argument in ("-m", "--multirun") for argument in arguments)
+    if schema is Config and any(argument.startswith("resume=") for argument in arguments):
+        raise UserError("resume= cannot be combined with flags: name the run and the keys to change, nothing else")
     program = f"hydra.job.name='{Path(sys.argv[0]).stem}'"
     words = [program, *normalise(arguments, key_types(schema), _groups(schema), sweep=sweep)]
     words.sort(key=lambda word: "=" in word and word[:1] != "-")  # argparse wants all overrides in one place
@@ -182,7 +203,7 @@ def main(task: Callable[[Any], int | None], argv: Sequence[str] | None = None, s
     try:
         if any(argument[:1] == "-" for argument in arguments):
             return _run_with_hydra(task, arguments, schema)
-        return task(load_structured(schema, arguments)) or 0
+        return task(load_config(arguments) if schema is Config else load_structured(schema, arguments)) or 0
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code

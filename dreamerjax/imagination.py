@@ -9,6 +9,7 @@ import jax.numpy as jnp
 
 from dreamerjax import policy
 from dreamerjax.networks.build import Networks
+from dreamerjax.networks.layers import apply
 from dreamerjax.world_model import Latent, encode_action, feature, sample_stoch
 
 
@@ -32,15 +33,15 @@ def imagine(
     `action_uniform` [H, N, C] and `latent_uniform` [H, N, S] draw actions and stochastic states. No gradient flows.
     """
     model_params, actor_params, start = jax.lax.stop_gradient((model_params, actor_params, start))
-    variables = {"params": model_params["rssm"]}
+    rssm = model_params["rssm"]
 
     def step(latent: Latent, uniforms: tuple[jax.Array, jax.Array]) -> tuple[Latent, tuple[jax.Array, jax.Array]]:
         inputs = feature(latent)
-        action = policy.sample(networks, networks.actor.apply({"params": actor_params}, inputs), uniforms[0])
+        action = policy.sample(networks, apply(networks.actor, actor_params, inputs), uniforms[0])
         encoded = encode_action(networks, action)
-        projected = networks.rssm.apply(variables, encoded, method="project_action")
-        deter = networks.rssm.apply(variables, latent.deter, latent.stoch, projected, method="recurrent")
-        logits = networks.rssm.apply(variables, deter, method="prior")
+        projected = apply(networks.rssm, rssm, encoded, method="project_action")
+        deter = apply(networks.rssm, rssm, latent.deter, latent.stoch, projected, method="recurrent")
+        logits = apply(networks.rssm, rssm, deter, method="prior")
         return Latent(deter, sample_stoch(logits, uniforms[1])), (inputs, action)
 
     last, (features, actions) = jax.lax.scan(step, start, (action_uniform, latent_uniform))

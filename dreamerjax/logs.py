@@ -27,9 +27,7 @@ class RunLogger:
     speed belongs under `time/`, so that the rest of the file is equal for equal runs.
     """
 
-    def __init__(
-        self, run_dir: str | Path, *, progress: bool, total_steps: int = 0, stream: TextIO | None = None
-    ) -> None:
+    def __init__(self, run_dir: str | Path, *, progress: bool, total_steps: int = 0, stream: TextIO | None = None) -> None:
         """Opens metrics.jsonl for appending; nothing else is created before it is needed.
 
         Args:
@@ -116,9 +114,7 @@ class RunLogger:
     def __enter__(self) -> RunLogger:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
         self.close()
 
     def _event_file(self) -> EventFile:

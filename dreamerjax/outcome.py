@@ -45,10 +45,10 @@ def log_baseline(session: Session) -> None:
 def evaluate(session: Session) -> None:
     """Evaluate the greedy and the sampled policy, log, and keep the best checkpoint."""
     counters, config = session.counters, session.config.train
-    statistics = {"mean": np.mean, "std": np.std, "min": np.min, "max": np.max}
     values: dict[str, float] = {}
     for name, result in session.evaluate().items():
-        values |= {f"eval/{name}/return_{key}": float(function(result.returns)) for key, function in statistics.items()}
+        for statistic in ("mean", "std", "min", "max"):
+            values[f"eval/{name}/return_{statistic}"] = float(getattr(result.returns, statistic)())
         values[f"eval/{name}/length_mean"] = float(result.lengths.mean())
     values["time/process_seconds"] = process_seconds()
     session.logger.scalars(session.env_steps, values, updates=counters.updates)
@@ -59,7 +59,7 @@ def evaluate(session: Session) -> None:
         f"(worst {values['eval/greedy/return_min']:.1f}), sampled {counters.last_sampled_return:.1f}"
     )
     if config.stop_at_return is not None and mean >= config.stop_at_return and counters.solved_step is None:
-        counters.solved_step = session.env_steps
+        counters.solved_step, counters.solved_seconds = session.env_steps, session.seconds
     if counters.best_return is None or mean > counters.best_return:
         counters.best_return, counters.best_step = mean, session.env_steps
         session.save(session.best, with_replay=False)
@@ -95,6 +95,7 @@ def close(session: Session, ending: Ending) -> None:
                 "process_seconds": process_seconds(),
                 "baseline_return": counters.baseline_return,
                 "solved_step": counters.solved_step,
+                "solved_seconds": counters.solved_seconds,
                 "last_return": counters.last_return,
                 "last_sampled_return": counters.last_sampled_return,
                 "last_step": counters.last_step,

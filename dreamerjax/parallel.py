@@ -27,9 +27,7 @@ def choose_devices(count: int, batch_size: int) -> list[jax.Device]:
     """
     local = jax.local_devices()
     if count > len(local):
-        raise UserError(
-            f"parallel.devices={count}, but JAX sees {len(local)} ({local[0].platform}); use 0 to {len(local)}"
-        )
+        raise UserError(f"parallel.devices={count}, but JAX sees {len(local)} ({local[0].platform}); use 0 to {len(local)}")
     if count and batch_size % count:
         raise UserError(f"train.batch_size={batch_size} does not divide over parallel.devices={count}")
     if not count:
@@ -54,8 +52,11 @@ def split_batches(batches: Batch, devices: int) -> Batch:
         shape = (*leaf.shape[:axis], devices, leaf.shape[axis] // devices, *leaf.shape[axis + 1 :])
         return np.moveaxis(leaf.reshape(shape), axis, 0)
 
-    axes = Batch(*(1 if name.startswith("context") else 2 for name in Batch._fields))
-    return Batch(*(jax.tree.map(partial(split, axis=axis), part) for part, axis in zip(batches, axes, strict=True)))
+    parts = {
+        name: jax.tree.map(partial(split, axis=1 if name.startswith("context") else 2), part)
+        for name, part in batches._asdict().items()
+    }
+    return Batch(**parts)
 
 
 def merge_latents(latents: Any) -> Any:

@@ -154,9 +154,7 @@ class RunDirectory:
             try:
                 lock.acquire(blocking=False)
             except Timeout:
-                raise UserError(
-                    f"run {self.path} is being trained by another process{_pid(holder)}", exit_code=1
-                ) from None
+                raise UserError(f"run {self.path} is being trained by another process{_pid(holder)}", exit_code=1) from None
         self._lock = lock
         write_text(holder, f"{os.getpid()}\n")
 

@@ -10,6 +10,7 @@ import jax
 import numpy as np
 
 from dreamerjax import outcome, pacing
+from dreamerjax.build import replay_batch
 from dreamerjax.cli import main
 from dreamerjax.config import Config
 from dreamerjax.errors import UserError
@@ -68,7 +69,7 @@ def dispatch(session: Session) -> Update | None:
         return None
     profile(session, counters.updates, counters.updates + config.updates_per_call)
     sample = session.replay.sample(config.updates_per_call, config.batch_size)
-    metrics, latents = session.learner.update(session.batches(sample))
+    metrics, latents = session.learner.update(replay_batch(session.world.spec, sample))
     counters.updates += config.updates_per_call
     return Update(sample, metrics, latents)
 
@@ -78,7 +79,7 @@ def collect(session: Session) -> None:
     config = session.config.train
     random = session.env_steps < config.random_steps
     steps = pacing.steps_until_event(config, session.env_steps, session.counters.updates)
-    ticks = -(-steps // session.envs.num_envs)
+    ticks = -(-steps // session.config.env.num_envs)
     for episode in session.collector.collect(session.random_policy if random else session.policy, ticks):
         outcome.log_episode(session, episode, random=random)
     if random and session.env_steps >= config.random_steps:
@@ -109,9 +110,7 @@ def require_finite(session: Session, metrics: dict[str, np.ndarray]) -> None:
     bad = sorted(name for name, values in losses.items() if not np.isfinite(values).all())
     if bad:
         last = session.latest.latest_step()
-        kept = (
-            f"the checkpoint of environment step {last} is kept" if last is not None else "no checkpoint was made yet"
-        )
+        kept = f"the checkpoint of environment step {last} is kept" if last is not None else "no checkpoint was made yet"
         raise DivergedError(f"update {session.counters.updates}: loss {', '.join(bad)} is not finite; {kept}", 1)
 
 

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 
 from dreamerjax.networks.build import Networks
 from dreamerjax.networks.encoder import one_hots
+from dreamerjax.networks.layers import apply
 from dreamerjax.ops import distributions, scalars
 from dreamerjax.types import ObservationSpec
 
@@ -66,9 +67,9 @@ def posterior_step(
     keep = 1.0 - is_first.astype(jnp.float32)
     previous_deter = previous.deter * keep[:, None]
     previous_stoch = previous.stoch * keep[:, None, None]
-    variables = {"params": params["rssm"]}
-    deter = networks.rssm.apply(variables, previous_deter, previous_stoch, projected_action, method="recurrent")
-    logits = networks.rssm.apply(variables, deter, projected_embedding, method="posterior")
+    rssm = params["rssm"]
+    deter = apply(networks.rssm, rssm, previous_deter, previous_stoch, projected_action, method="recurrent")
+    logits = apply(networks.rssm, rssm, deter, projected_embedding, method="posterior")
     return Posterior(Latent(deter, sample_stoch(logits, uniform)), logits)
 
 
@@ -80,11 +81,11 @@ def project_inputs(
     `action` [..., A] is the encoded action taken one step earlier; it is zeroed where `is_first`.
     Returns the projected action [..., D] and the projected embedding [..., hidden].
     """
-    variables = {"params": params["rssm"]}
-    embedding = networks.encoder.apply({"params": params["encoder"]}, observations)
+    rssm = params["rssm"]
+    embedding = apply(networks.encoder, params["encoder"], observations)
     action = action * (1.0 - is_first.astype(jnp.float32))[..., None]
-    projected_action = networks.rssm.apply(variables, action, method="project_action")
-    return projected_action, networks.rssm.apply(variables, embedding, method="project_embedding")
+    projected_action = apply(networks.rssm, rssm, action, method="project_action")
+    return projected_action, apply(networks.rssm, rssm, embedding, method="project_embedding")
 
 
 def observe(
@@ -142,14 +143,12 @@ def world_model_loss(
     The continue target carries the discount: (1 - is_terminal) * gamma.
     """
     inputs = feature(posterior.latent)
-    decoded = networks.decoder.apply({"params": params["decoder"]}, inputs)
-    reward_logits = networks.reward.apply({"params": params["reward"]}, inputs)
-    continue_logits = networks.continue_.apply({"params": params["continue"]}, inputs)[..., 0]
-    prior_logits = networks.rssm.apply({"params": params["rssm"]}, posterior.latent.deter, method="prior")
+    decoded = apply(networks.decoder, params["decoder"], inputs)
+    reward_logits = apply(networks.reward, params["reward"], inputs)
+    continue_logits = apply(networks.continue_, params["continue"], inputs)[..., 0]
+    prior_logits = apply(networks.rssm, params["rssm"], posterior.latent.deter, method="prior")
 
-    per_key = {
-        name: decoder_loss(spec, decoded[name], observations[name]) for name, spec in networks.spec.observations.items()
-    }
+    per_key = {name: decoder_loss(spec, decoded[name], observations[name]) for name, spec in networks.spec.observations.items()}
     continue_target = (1.0 - is_terminal.astype(jnp.float32)) * gamma
     stop = jax.lax.stop_gradient
     dynamics = distributions.latent_kl(stop(posterior.logits), prior_logits)

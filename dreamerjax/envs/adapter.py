@@ -21,19 +21,20 @@ class Adapter(gym.Wrapper[Arrays, np.ndarray, Any, Any]):
         super().__init__(env)
         spec = spaces.env_spec(env.observation_space, env.action_space)
         self._leaves = spaces.leaves(env.observation_space)
-        self._to_env = spaces.action_converter(env.action_space)
+        self.to_env = spaces.action_converter(env.action_space)
         self.observation_space: gym.Space[Any] = spaces.observation_space(spec)
         self.action_space: gym.Space[Any] = spaces.action_space(spec.action)
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Arrays, dict[str, Any]]:
         observation, info = self.env.reset(seed=seed, options=options)
-        return self._flatten(observation), info
+        return self.flatten(observation), info
 
     def step(self, action: np.ndarray) -> tuple[Arrays, SupportsFloat, bool, bool, dict[str, Any]]:
-        observation, reward, terminated, truncated, info = self.env.step(self._to_env(action))
-        return self._flatten(observation), reward, terminated, truncated, info
+        observation, reward, terminated, truncated, info = self.env.step(self.to_env(action))
+        return self.flatten(observation), reward, terminated, truncated, info
 
-    def _flatten(self, observation: Any) -> Arrays:
+    def flatten(self, observation: Any) -> Arrays:
+        """The environment's own observation as flat named arrays, without a batch axis."""
         flat = {}
         for leaf in self._leaves:
             value = observation

@@ -33,10 +33,8 @@ def require_valid(spec: EnvSpec, observations: Arrays, env_step: int) -> None:
     """
     for name, entry in spec.observations.items():
         values = observations[name]
-        if not entry.is_discrete:
-            valid = np.isfinite(values)
-        else:
-            valid = values.view(np.uint32) < np.array(entry.classes, np.uint32)
+        limit = np.array(entry.classes, np.uint32)
+        valid = values.view(np.uint32) < limit if entry.is_discrete else np.isfinite(values)
         if not valid.all():
             stream = int(np.argmin(valid.all(axis=1)))
             wanted = f"below {entry.classes} and not negative" if entry.is_discrete else "finite"

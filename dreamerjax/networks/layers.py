@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
 Initializer = Callable[..., jax.Array]
+
+
+def apply(module: nn.Module, params: Any, *inputs: Any, method: str | None = None) -> Any:
+    """Call a module (or one of its methods) with these parameters; there is no other state."""
+    return module.apply({"params": params}, *inputs, method=method)
 
 
 def fan_in_init(scale: float = 1.0) -> Initializer:
