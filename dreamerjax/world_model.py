@@ -5,6 +5,7 @@ Everything is time-major [T, B, ...]. Randomness comes in as uniform numbers, so
 
 from __future__ import annotations
 
+from itertools import accumulate
 from typing import Any, NamedTuple
 
 import jax
@@ -120,8 +121,7 @@ def decoder_loss(spec: ObservationSpec, prediction: jax.Array, target: jax.Array
     """[...]: squared error in symlog space of a vector, or cross-entropy of discrete components; summed over the key."""
     if not spec.is_discrete:
         return jnp.sum(jnp.square(prediction - scalars.symlog(target)), axis=-1)
-    splits = list(jnp.cumsum(jnp.array(spec.classes))[:-1]) if len(spec.classes) > 1 else []
-    parts = jnp.split(prediction, [int(i) for i in splits], axis=-1)
+    parts = jnp.split(prediction, list(accumulate(spec.classes[:-1])), axis=-1)
     losses = [-distributions.categorical_log_prob(part, target[..., i]) for i, part in enumerate(parts)]
     return jnp.sum(jnp.stack(losses, axis=-1), axis=-1)
 
