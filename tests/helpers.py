@@ -1,0 +1,161 @@
+"""Tiny agents and random data for the tests of the model and the update."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from dreamerjax import agent
+from dreamerjax.config import BehaviorConfig, BinsConfig, Config, ModelConfig, OptimConfig
+from dreamerjax.networks.build import Networks, build_networks
+from dreamerjax.ops import normalize, optim
+from dreamerjax.types import ActionSpec, EnvSpec, ObservationSpec
+
+VECTOR = EnvSpec({"state": ObservationSpec((3,))}, ActionSpec(sizes=(3,)))
+CONTINUOUS = EnvSpec({"state": ObservationSpec((3,))}, ActionSpec(dimensions=2))
+MIXED = EnvSpec(
+    {
+        "number": ObservationSpec((1,), (3,)),
+        "parts": ObservationSpec((2,), (2, 4)),
+        "state": ObservationSpec((3,)),
+    },
+    ActionSpec(sizes=(3, 2)),
+)
+LENGTH, SEQUENCES, HORIZON = 6, 4, 3
+
+
+def model_config(**changes: Any) -> ModelConfig:
+    """The smallest model with every part: 16 deterministic numbers, 2 groups of 4 classes, 21 bins."""
+    sizes = {"deter": 16, "hidden": 8, "groups": 2, "classes": 4, "units": 8, "blocks": 2}
+    return ModelConfig(**{**sizes, "bins": BinsConfig(21, -3.0, 3.0), **changes})
+
+
+def make_networks(spec: EnvSpec = VECTOR, **changes: Any) -> Networks:
+    """Modules of the tiny model, with changes."""
+    return build_networks(spec, model_config(**changes))
+
+
+def settings(**changes: Any) -> agent.Settings:
+    """Static choices: horizon 3, all starts, everything on."""
+    base = {
+        "horizon": HORIZON,
+        "starts_per_sequence": 0,
+        "straight_through": False,
+        "return_norm": True,
+        "replay_critic_gradient": True,
+        "context": True,
+    }
+    return agent.Settings(**{**base, **changes})
+
+
+def hyper(**changes: Any) -> agent.Hyper:
+    """Traced numbers: large learning rates without warm-up."""
+    optim = OptimConfig(model_lr=1e-3, actor_lr=2e-3, critic_lr=3e-3, warmup=0)
+    config = Config(optim=optim, behavior=BehaviorConfig(gamma=0.9, entropy=0.01))
+    return agent.hyper_from_config(config)._replace(**{name: jnp.float32(value) for name, value in changes.items()})
+
+
+def initial_state(networks: Networks, seed: int = 0) -> agent.TrainState:
+    """A fresh training state, initialised by one compiled program."""
+    state: agent.TrainState = jax.jit(partial(agent.init, networks))(jax.random.key(seed))
+    return state
+
+
+def random_params(networks: Networks, seed: int = 1) -> dict[str, Any]:
+    """Parameters as in the middle of training: no zero heads, biases or unit scales that hide something.
+
+    Drawn with NumPy: nothing to compile.
+    """
+    rng = np.random.default_rng(seed)
+    shapes = jax.eval_shape(partial(agent.init, networks), jax.random.key(0)).params
+
+    def draw(path: Any, leaf: Any) -> jax.Array:
+        noise = rng.normal(size=leaf.shape)
+        name = path[-1].key
+        if name == "kernel":
+            return jnp.asarray(noise / np.sqrt(leaf.shape[-2]), jnp.float32)
+        return jnp.asarray((name == "scale") + 0.3 * noise, jnp.float32)
+
+    params: dict[str, Any] = jax.tree_util.tree_map_with_path(draw, shapes)
+    return params
+
+
+def random_state(networks: Networks, seed: int = 1) -> agent.TrainState:
+    """A training state with random parameters, a slow critic of its own and no updates made."""
+    params = random_params(networks, seed)
+    return agent.TrainState(
+        params=params,
+        slow_critic=random_params(networks, seed + 1)["critic"],
+        optimizer=optim.laprop_init(params),
+        return_scale=normalize.return_scale_init(),
+        key=jax.random.key(seed),
+        updates=jnp.zeros((), jnp.int32),
+    )
+
+
+def fresh(state: agent.TrainState) -> agent.TrainState:
+    """The state with a key that may be consumed: a test often starts from one state several times."""
+    return state._replace(key=jax.random.clone(state.key))
+
+
+def observations(spec: EnvSpec, shape: tuple[int, ...], rng: np.random.Generator) -> dict[str, np.ndarray]:
+    """Random observations with the leading `shape`."""
+    return {
+        name: rng.integers(0, part.classes, (*shape, *part.shape), dtype=np.int32)
+        if part.is_discrete
+        else (3 * rng.normal(size=(*shape, *part.shape))).astype(np.float32)
+        for name, part in spec.observations.items()
+    }
+
+
+def actions(spec: EnvSpec, shape: tuple[int, ...], rng: np.random.Generator) -> np.ndarray:
+    """Random environment-facing actions."""
+    if spec.action.is_discrete:
+        return rng.integers(0, spec.action.sizes, (*shape, *spec.action.shape), dtype=np.int32)
+    return rng.uniform(-1, 1, (*shape, *spec.action.shape)).astype(np.float32)
+
+
+def random_batch(
+    networks: Networks, *, length: int = LENGTH, sequences: int = SEQUENCES, seed: int = 0, ends: float = 0.2
+) -> agent.Batch:
+    """Replayed sequences [T, B] of NumPy arrays, with episode ends of both kinds."""
+    rng = np.random.default_rng(seed)
+    spec, rssm, shape = networks.spec, networks.rssm, (length, sequences)
+    is_last = rng.uniform(size=shape) < ends
+    is_first = np.concatenate([rng.uniform(size=(1, sequences)) < ends, is_last[:-1]])
+    return agent.Batch(
+        observations=observations(spec, shape, rng),
+        action=actions(spec, shape, rng),
+        reward=rng.normal(size=shape).astype(np.float32),
+        is_first=is_first,
+        is_last=is_last,
+        is_terminal=is_last & (rng.uniform(size=shape) < 0.5),
+        context_action=actions(spec, (sequences,), rng),
+        context_deter=rng.uniform(-1, 1, (sequences, rssm.deter)).astype(np.float32),
+        context_stoch=rng.integers(0, rssm.classes, (sequences, rssm.groups), dtype=np.uint8),
+    )
+
+
+def stacked(*batches: agent.Batch) -> agent.Batch:
+    """Batches [T, B, ...] as one [K, T, B, ...]."""
+    return jax.tree.map(lambda *leaves: np.stack(leaves), *batches)
+
+
+def assert_trees_close(actual: Any, expected: Any, rtol: float, atol: float = 0.0) -> None:
+    """Leaf by leaf, naming the leaf that differs. Typed keys are compared as numbers."""
+
+    def compare(path: Any, left: Any, right: Any) -> None:
+        if isinstance(left, jax.Array) and jnp.issubdtype(left.dtype, jax.dtypes.prng_key):
+            left, right = jax.random.key_data(left), jax.random.key_data(right)
+        np.testing.assert_allclose(left, right, rtol, atol, err_msg=jax.tree_util.keystr(path))
+
+    jax.tree_util.tree_map_with_path(compare, actual, expected)
+
+
+def largest(tree: Any) -> float:
+    """The largest absolute value of any leaf."""
+    return max(float(np.abs(np.asarray(leaf)).max()) for leaf in jax.tree.leaves(tree))
