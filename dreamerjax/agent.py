@@ -2,143 +2,52 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-from dreamerjax import actor_critic, policy
-from dreamerjax.config import Config, FreeBits
-from dreamerjax.imagination import imagine
+from dreamerjax import policy
+from dreamerjax.losses import draw_noise, losses
 from dreamerjax.networks.build import Networks
 from dreamerjax.networks.layers import apply
 from dreamerjax.ops import normalize, optim
-from dreamerjax.world_model import (
-    Latent,
-    Posterior,
-    encode_action,
-    feature,
-    initial_latent,
-    observe,
-    posterior_step,
-    project_inputs,
-    world_model_loss,
+from dreamerjax.pytrees import (
+    Array,
+    Batch,
+    Hyper,
+    Metrics,
+    Noise,
+    Params,
+    PolicyState,
+    Settings,
+    TrainState,
+    hyper_from_config,
+    settings_from_config,
 )
+from dreamerjax.world_model import Latent, encode_action, feature, initial_latent, posterior_step, project_inputs
 
-Params = Any
-Metrics = dict[str, jax.Array]
-Array = Any  # of JAX, or of NumPy on its way to the device
-
-
-class Hyper(NamedTuple):
-    """Numbers that a sweep varies: traced, so that changing one does not recompile."""
-
-    model_lr: Any
-    actor_lr: Any
-    critic_lr: Any
-    warmup: Any
-    agc: Any
-    beta1: Any
-    beta2: Any
-    eps: Any
-    free_nats: Any
-    gamma: Any
-    lambda_: Any
-    entropy: Any
-    slow_rate: Any
-    slow_regularizer: Any
-    return_norm_rate: Any
-    scales: dict[str, Any]
-
-
-@dataclass(frozen=True)
-class Settings:
-    """What shapes the compiled program."""
-
-    horizon: int
-    starts_per_sequence: int  # 0: every step of the sequence
-    straight_through: bool
-    return_norm: bool
-    replay_critic_gradient: bool
-    context: bool
-
-
-class TrainState(NamedTuple):
-    """Everything that an update reads and writes. Names repeat across updates; nothing else is remembered."""
-
-    params: dict[str, Params]  # world_model, actor, critic
-    slow_critic: Params
-    optimizer: optim.LaPropState
-    return_scale: normalize.ReturnScaleState
-    key: jax.Array
-    updates: jax.Array  # int32 []
-
-
-class Batch(NamedTuple):
-    """Replayed sequences, time-major, and the step before each of them."""
-
-    observations: dict[str, Array]  # [T, B, ...]
-    action: Array  # [T, B, C] taken at each step
-    reward: Array  # [T, B] that came with the observation
-    is_first: Array  # [T, B]
-    is_last: Array  # [T, B]
-    is_terminal: Array  # [T, B]
-    context_action: Array  # [B, C] taken at the step before
-    context_deter: Array  # [B, D] stored latent of the step before
-    context_stoch: Array  # [B, S] class indices
-
-
-class PolicyState(NamedTuple):
-    """What acting remembers between steps of N environments."""
-
-    latent: Latent  # [N, ...]
-    action: jax.Array  # [N, C] the last one
-
-
-class Noise(NamedTuple):
-    """All randomness of one update. Each sequence draws its own, so that splitting the batch over devices changes nothing."""
-
-    posterior: jax.Array  # [T, B, S]
-    starts: jax.Array  # int32 [n, B] time indices of the imagination starts
-    action: jax.Array  # [H, n, B, C]
-    latent: jax.Array  # [H, n, B, S]
-
-
-def hyper_from_config(config: Config) -> Hyper:
-    """Traced numbers as float32 scalars."""
-    optim_, behavior, loss = config.optim, config.behavior, config.loss
-    values = Hyper(
-        model_lr=optim_.model_lr,
-        actor_lr=optim_.actor_lr,
-        critic_lr=optim_.critic_lr,
-        warmup=optim_.warmup,
-        agc=optim_.agc,
-        beta1=optim_.beta1,
-        beta2=optim_.beta2,
-        eps=optim_.eps,
-        free_nats=loss.free_nats,
-        gamma=behavior.gamma,
-        lambda_=behavior.lambda_,
-        entropy=behavior.entropy,
-        slow_rate=behavior.slow_rate,
-        slow_regularizer=behavior.slow_regularizer,
-        return_norm_rate=behavior.return_norm_rate,
-        scales=dict(vars(loss.scales)),
-    )
-    return jax.tree.map(jnp.float32, values)
-
-
-def settings_from_config(config: Config) -> Settings:
-    """Static choices."""
-    return Settings(
-        horizon=config.behavior.horizon,
-        starts_per_sequence=config.behavior.starts // config.train.batch_size,
-        straight_through=config.loss.free_bits is FreeBits.straight_through,
-        return_norm=config.behavior.return_norm,
-        replay_critic_gradient=config.behavior.replay_critic_gradient,
-        context=config.replay.context,
-    )
+__all__ = [
+    "Batch",
+    "Hyper",
+    "Latent",
+    "Noise",
+    "PolicyState",
+    "Settings",
+    "TrainState",
+    "act",
+    "acting_params",
+    "apply_gradients",
+    "draw_noise",
+    "hyper_from_config",
+    "init",
+    "initial_policy_state",
+    "losses",
+    "settings_from_config",
+    "stoch_dtype",
+    "train_many",
+    "train_step",
+]
 
 
 def init(networks: Networks, key: jax.Array) -> TrainState:
@@ -214,126 +123,6 @@ def act(
         uniform = jax.random.uniform(action_key, (*is_first.shape, *policy.noise_shape(networks)))
         action = policy.sample(networks, outputs, uniform)
     return action, PolicyState(latent, action)
-
-
-def draw_noise(networks: Networks, keys: jax.Array, length: int, settings: Settings) -> Noise:
-    """All uniforms of one update, sequence by sequence: keys [B]."""
-    count = settings.starts_per_sequence or length
-    groups, horizon = networks.rssm.groups, settings.horizon
-
-    def one_sequence(key: jax.Array) -> tuple[jax.Array, ...]:
-        posterior_key, starts_key, action_key, latent_key = jax.random.split(key, 4)
-        starts = jnp.arange(length)
-        if count < length:
-            starts = jnp.sort(jax.random.permutation(starts_key, length)[:count])
-        posterior = jax.random.uniform(posterior_key, (length, groups))
-        action = jax.random.uniform(action_key, (horizon, count, *policy.noise_shape(networks)))
-        return posterior, starts, action, jax.random.uniform(latent_key, (horizon, count, groups))
-
-    return Noise(*jax.vmap(one_sequence, out_axes=(1, 1, 2, 2))(keys))
-
-
-def _imagination_starts(latent: Latent, starts: jax.Array) -> Latent:
-    """Latents [T, B, ...] at the time indices [n, B], flattened to [n*B, ...], without gradient."""
-    batch = jnp.arange(starts.shape[1])[None, :]
-    picked = jax.tree.map(lambda x: x[starts, batch].reshape(-1, *x.shape[2:]), latent)
-    return jax.lax.stop_gradient(picked)
-
-
-def losses(
-    networks: Networks,
-    settings: Settings,
-    hyper: Hyper,
-    params: dict[str, Params],
-    state: TrainState,
-    batch: Batch,
-    noise: Noise,
-    axis_name: str | None,
-) -> tuple[dict[str, jax.Array], tuple[Metrics, Posterior, normalize.ReturnScaleState]]:
-    """World model, then imagination, then replay critic: every loss as a scalar mean, plus what the update keeps."""
-    model = params["world_model"]
-    previous_action, is_first, first_latent = _sequence_start(networks, settings, batch)
-    posterior = observe(networks, model, batch.observations, previous_action, is_first, first_latent, noise.posterior)
-    model_losses, model_metrics = world_model_loss(
-        networks, model, posterior, batch.observations, batch.reward, batch.is_terminal,
-        gamma=hyper.gamma, free_nats=hyper.free_nats, straight_through=settings.straight_through,
-    )  # fmt: skip
-
-    start = _imagination_starts(posterior.latent, noise.starts)
-    flat = (settings.horizon, start.deter.shape[0], -1)
-    dream = imagine(networks, model, params["actor"], start, noise.action.reshape(flat), noise.latent.reshape(flat))
-    columns = jnp.arange(noise.starts.shape[1])[None, :]
-    start_continue = 1.0 - batch.is_terminal[noise.starts, columns].astype(jnp.float32).reshape(-1)
-    targets = actor_critic.dream_targets(
-        networks, model, params["critic"], state.slow_critic, dream, start_continue, lambda_=hyper.lambda_
-    )
-    return_scale = normalize.return_scale_update(
-        state.return_scale, targets.returns, rate=hyper.return_norm_rate, axis_name=axis_name
-    )
-    scale = actor_critic.normalized_scale(return_scale, settings.return_norm)
-    actor_loss, actor_metrics = actor_critic.actor_loss(networks, params["actor"], dream, targets, scale, hyper.entropy)
-    critic_loss = actor_critic.dream_critic_loss(networks, params["critic"], dream, targets, hyper.slow_regularizer)
-
-    replay_loss, replay_metrics = _replay_critic(networks, settings, hyper, params, state, batch, posterior, noise, targets)
-    result = {
-        **model_losses,
-        "actor": actor_loss,
-        "critic": critic_loss,
-        "replay_critic": replay_loss,
-    }
-    metrics = {f"model/{k}": v for k, v in model_metrics.items()} | {f"actor/{k}": v for k, v in actor_metrics.items()}
-    metrics |= replay_metrics | _dream_metrics(targets, scale)
-    return {name: jnp.mean(value) for name, value in result.items()}, (metrics, posterior, return_scale)
-
-
-def _sequence_start(networks: Networks, settings: Settings, batch: Batch) -> tuple[jax.Array, jax.Array, Latent]:
-    """Previous encoded actions [T, B, A], is_first [T, B] and the latent before the batch's sequences.
-
-    Without replay context a sequence starts as an episode does: from zeros, with no action before it.
-    """
-    previous = jnp.concatenate([batch.context_action[None], batch.action[:-1]], axis=0)
-    if settings.context:
-        start = Latent(batch.context_deter, jax.nn.one_hot(batch.context_stoch, networks.rssm.classes))
-        is_first = batch.is_first
-    else:
-        start = initial_latent(networks, batch.reward.shape[1])
-        is_first = jnp.asarray(batch.is_first).at[0].set(True)
-    return encode_action(networks, previous), is_first, start
-
-
-def _replay_critic(
-    networks: Networks,
-    settings: Settings,
-    hyper: Hyper,
-    params: dict[str, Params],
-    state: TrainState,
-    batch: Batch,
-    posterior: Posterior,
-    noise: Noise,
-    targets: actor_critic.DreamTargets,
-) -> tuple[jax.Array, Metrics]:
-    """Critic on real sequences, bootstrapped from imagined returns where there is a dream, else from the critic's value."""
-    inputs = feature(posterior.latent)
-    if not settings.replay_critic_gradient:
-        inputs = jax.lax.stop_gradient(inputs)
-    values = actor_critic.value(networks, params["critic"], inputs)
-    columns = jnp.arange(noise.starts.shape[1])[None, :]
-    imagined = targets.returns[0].reshape(noise.starts.shape)
-    loss = actor_critic.replay_critic_loss(
-        networks, params["critic"], state.slow_critic, inputs, batch.reward, batch.is_last, batch.is_terminal,
-        values.at[noise.starts, columns].set(imagined),
-        gamma=hyper.gamma, lambda_=hyper.lambda_, slow_regularizer=hyper.slow_regularizer,
-    )  # fmt: skip
-    return loss, {"critic/replay_value": jnp.mean(values)}
-
-
-def _dream_metrics(targets: actor_critic.DreamTargets, scale: jax.Array) -> Metrics:
-    return {
-        "dream/return_mean": jnp.mean(targets.returns),
-        "dream/value_mean": jnp.mean(targets.values),
-        "dream/weight_last": jnp.mean(targets.weights[-1]),
-        "dream/return_scale": scale,
-    }
 
 
 def train_step(

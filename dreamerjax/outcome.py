@@ -19,6 +19,7 @@ class Ending:
     """How a run ended: `finished`, `solved`, `interrupted` or `failed`, and the error that ended it."""
 
     name: str = "failed"
+    began: bool = False  # whether there is anything to save: not before a resumed run is restored
     error: BaseException | None = None
 
 

@@ -12,6 +12,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from dreamerjax.agent import Batch, Hyper, Settings, TrainState, acting_params, train_many
 from dreamerjax.errors import UserError
@@ -36,8 +37,9 @@ def choose_devices(count: int, batch_size: int) -> list[jax.Device]:
 
 
 def replicate(state: TrainState, devices: list[jax.Device]) -> TrainState:
-    """A leading device axis with equal copies."""
-    return jax.tree.map(lambda leaf: jnp.stack([leaf] * len(devices)), state)
+    """A leading device axis with equal copies, one on each device."""
+    sharding = NamedSharding(Mesh(np.array(devices), (AXIS,)), PartitionSpec(AXIS))
+    return jax.tree.map(lambda leaf: jax.device_put(jnp.stack([leaf] * len(devices)), sharding), state)
 
 
 def first_replica(state: TrainState) -> TrainState:

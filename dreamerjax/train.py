@@ -136,12 +136,13 @@ def run(config: Config) -> int:
         with jax.disable_jit(not config.jit), stop_on_signals() as stop:
             if directory is not None:
                 outcome.announce_resume(session, *session.restore())
+            ending.began = True
             ending.name = train(session, stop)
             outcome.wrap_up(session, ending)
             return stop.exit_code
     except BaseException as error:
         ending.error = error
-        if isinstance(error, UserError) and not isinstance(error, DivergedError):
+        if ending.began and isinstance(error, UserError) and not isinstance(error, DivergedError):
             session.save(session.latest, with_replay=True)
         raise
     finally:

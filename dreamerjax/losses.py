@@ -1,0 +1,133 @@
+"""All losses of one update: world model, then imagination, then replay critic; and the randomness that they consume."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+
+from dreamerjax import actor_critic, policy
+from dreamerjax.imagination import imagine
+from dreamerjax.networks.build import Networks
+from dreamerjax.ops import normalize
+from dreamerjax.pytrees import Batch, Hyper, Metrics, Noise, Params, Settings, TrainState
+from dreamerjax.world_model import Latent, Posterior, encode_action, feature, initial_latent, observe, world_model_loss
+
+
+def draw_noise(networks: Networks, keys: jax.Array, length: int, settings: Settings) -> Noise:
+    """All uniforms of one update, sequence by sequence: keys [B]."""
+    count = settings.starts_per_sequence or length
+    groups, horizon = networks.rssm.groups, settings.horizon
+
+    def one_sequence(key: jax.Array) -> tuple[jax.Array, ...]:
+        posterior_key, starts_key, action_key, latent_key = jax.random.split(key, 4)
+        starts = jnp.arange(length)
+        if count < length:
+            starts = jnp.sort(jax.random.permutation(starts_key, length)[:count])
+        posterior = jax.random.uniform(posterior_key, (length, groups))
+        action = jax.random.uniform(action_key, (horizon, count, *policy.noise_shape(networks)))
+        return posterior, starts, action, jax.random.uniform(latent_key, (horizon, count, groups))
+
+    return Noise(*jax.vmap(one_sequence, out_axes=(1, 1, 2, 2))(keys))
+
+
+def _imagination_starts(latent: Latent, starts: jax.Array) -> Latent:
+    """Latents [T, B, ...] at the time indices [n, B], flattened to [n*B, ...], without gradient."""
+    batch = jnp.arange(starts.shape[1])[None, :]
+    picked = jax.tree.map(lambda x: x[starts, batch].reshape(-1, *x.shape[2:]), latent)
+    return jax.lax.stop_gradient(picked)
+
+
+def losses(
+    networks: Networks,
+    settings: Settings,
+    hyper: Hyper,
+    params: dict[str, Params],
+    state: TrainState,
+    batch: Batch,
+    noise: Noise,
+    axis_name: str | None,
+) -> tuple[dict[str, jax.Array], tuple[Metrics, Posterior, normalize.ReturnScaleState]]:
+    """World model, then imagination, then replay critic: every loss as a scalar mean, plus what the update keeps."""
+    model = params["world_model"]
+    previous_action, is_first, first_latent = _sequence_start(networks, settings, batch)
+    posterior = observe(networks, model, batch.observations, previous_action, is_first, first_latent, noise.posterior)
+    model_losses, model_metrics = world_model_loss(
+        networks, model, posterior, batch.observations, batch.reward, batch.is_terminal,
+        gamma=hyper.gamma, free_nats=hyper.free_nats, straight_through=settings.straight_through,
+    )  # fmt: skip
+
+    start = _imagination_starts(posterior.latent, noise.starts)
+    flat = (settings.horizon, start.deter.shape[0], -1)
+    dream = imagine(networks, model, params["actor"], start, noise.action.reshape(flat), noise.latent.reshape(flat))
+    columns = jnp.arange(noise.starts.shape[1])[None, :]
+    start_continue = 1.0 - batch.is_terminal[noise.starts, columns].astype(jnp.float32).reshape(-1)
+    targets = actor_critic.dream_targets(
+        networks, model, params["critic"], state.slow_critic, dream, start_continue, lambda_=hyper.lambda_
+    )
+    return_scale = normalize.return_scale_update(
+        state.return_scale, targets.returns, rate=hyper.return_norm_rate, axis_name=axis_name
+    )
+    scale = actor_critic.normalized_scale(return_scale, settings.return_norm)
+    actor_loss, actor_metrics = actor_critic.actor_loss(networks, params["actor"], dream, targets, scale, hyper.entropy)
+    critic_loss = actor_critic.dream_critic_loss(networks, params["critic"], dream, targets, hyper.slow_regularizer)
+
+    replay_loss, replay_metrics = _replay_critic(networks, settings, hyper, params, state, batch, posterior, noise, targets)
+    result = {
+        **model_losses,
+        "actor": actor_loss,
+        "critic": critic_loss,
+        "replay_critic": replay_loss,
+    }
+    metrics = {f"model/{k}": v for k, v in model_metrics.items()} | {f"actor/{k}": v for k, v in actor_metrics.items()}
+    metrics |= replay_metrics | _dream_metrics(targets, scale)
+    return {name: jnp.mean(value) for name, value in result.items()}, (metrics, posterior, return_scale)
+
+
+def _sequence_start(networks: Networks, settings: Settings, batch: Batch) -> tuple[jax.Array, jax.Array, Latent]:
+    """Previous encoded actions [T, B, A], is_first [T, B] and the latent before the batch's sequences.
+
+    Without replay context a sequence starts as an episode does: from zeros, with no action before it.
+    """
+    previous = jnp.concatenate([batch.context_action[None], batch.action[:-1]], axis=0)
+    if settings.context:
+        start = Latent(batch.context_deter, jax.nn.one_hot(batch.context_stoch, networks.rssm.classes))
+        is_first = batch.is_first
+    else:
+        start = initial_latent(networks, batch.reward.shape[1])
+        is_first = jnp.asarray(batch.is_first).at[0].set(True)
+    return encode_action(networks, previous), is_first, start
+
+
+def _replay_critic(
+    networks: Networks,
+    settings: Settings,
+    hyper: Hyper,
+    params: dict[str, Params],
+    state: TrainState,
+    batch: Batch,
+    posterior: Posterior,
+    noise: Noise,
+    targets: actor_critic.DreamTargets,
+) -> tuple[jax.Array, Metrics]:
+    """Critic on real sequences, bootstrapped from imagined returns where there is a dream, else from the critic's value."""
+    inputs = feature(posterior.latent)
+    if not settings.replay_critic_gradient:
+        inputs = jax.lax.stop_gradient(inputs)
+    values = actor_critic.value(networks, params["critic"], inputs)
+    columns = jnp.arange(noise.starts.shape[1])[None, :]
+    imagined = targets.returns[0].reshape(noise.starts.shape)
+    loss = actor_critic.replay_critic_loss(
+        networks, params["critic"], state.slow_critic, inputs, batch.reward, batch.is_last, batch.is_terminal,
+        values.at[noise.starts, columns].set(imagined),
+        gamma=hyper.gamma, lambda_=hyper.lambda_, slow_regularizer=hyper.slow_regularizer,
+    )  # fmt: skip
+    return loss, {"critic/replay_value": jnp.mean(values)}
+
+
+def _dream_metrics(targets: actor_critic.DreamTargets, scale: jax.Array) -> Metrics:
+    return {
+        "dream/return_mean": jnp.mean(targets.returns),
+        "dream/value_mean": jnp.mean(targets.values),
+        "dream/weight_last": jnp.mean(targets.weights[-1]),
+        "dream/return_scale": scale,
+    }

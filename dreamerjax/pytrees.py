@@ -1,0 +1,131 @@
+"""The pytrees that the update reads and writes, with the shapes of their fields.
+
+Legend: K updates per call, T time, B batch, N environments, n imagination starts per sequence, H horizon, S x C stochastic
+groups x classes, A encoded action, C action components.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from dreamerjax.config import Config, FreeBits
+from dreamerjax.ops import normalize, optim
+from dreamerjax.world_model import Latent
+
+Params = Any
+Metrics = dict[str, jax.Array]
+Array = Any  # of JAX, or of NumPy on its way to the device
+
+
+class Hyper(NamedTuple):
+    """Numbers that a sweep varies: traced, so that changing one does not recompile."""
+
+    model_lr: Any
+    actor_lr: Any
+    critic_lr: Any
+    warmup: Any
+    agc: Any
+    beta1: Any
+    beta2: Any
+    eps: Any
+    free_nats: Any
+    gamma: Any
+    lambda_: Any
+    entropy: Any
+    slow_rate: Any
+    slow_regularizer: Any
+    return_norm_rate: Any
+    scales: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What shapes the compiled program."""
+
+    horizon: int
+    starts_per_sequence: int  # 0: every step of the sequence
+    straight_through: bool
+    return_norm: bool
+    replay_critic_gradient: bool
+    context: bool
+
+
+class TrainState(NamedTuple):
+    """Everything that an update reads and writes. Names repeat across updates; nothing else is remembered."""
+
+    params: dict[str, Params]  # world_model, actor, critic
+    slow_critic: Params
+    optimizer: optim.LaPropState
+    return_scale: normalize.ReturnScaleState
+    key: jax.Array
+    updates: jax.Array  # int32 []
+
+
+class Batch(NamedTuple):
+    """Replayed sequences, time-major, and the step before each of them."""
+
+    observations: dict[str, Array]  # [T, B, ...]
+    action: Array  # [T, B, C] taken at each step
+    reward: Array  # [T, B] that came with the observation
+    is_first: Array  # [T, B]
+    is_last: Array  # [T, B]
+    is_terminal: Array  # [T, B]
+    context_action: Array  # [B, C] taken at the step before
+    context_deter: Array  # [B, D] stored latent of the step before
+    context_stoch: Array  # [B, S] class indices
+
+
+class PolicyState(NamedTuple):
+    """What acting remembers between steps of N environments."""
+
+    latent: Latent  # [N, ...]
+    action: jax.Array  # [N, C] the last one
+
+
+class Noise(NamedTuple):
+    """All randomness of one update. Each sequence draws its own, so that splitting the batch over devices changes nothing."""
+
+    posterior: jax.Array  # [T, B, S]
+    starts: jax.Array  # int32 [n, B] time indices of the imagination starts
+    action: jax.Array  # [H, n, B, C]
+    latent: jax.Array  # [H, n, B, S]
+
+
+def hyper_from_config(config: Config) -> Hyper:
+    """Traced numbers as float32 scalars."""
+    optim_, behavior, loss = config.optim, config.behavior, config.loss
+    values = Hyper(
+        model_lr=optim_.model_lr,
+        actor_lr=optim_.actor_lr,
+        critic_lr=optim_.critic_lr,
+        warmup=optim_.warmup,
+        agc=optim_.agc,
+        beta1=optim_.beta1,
+        beta2=optim_.beta2,
+        eps=optim_.eps,
+        free_nats=loss.free_nats,
+        gamma=behavior.gamma,
+        lambda_=behavior.lambda_,
+        entropy=behavior.entropy,
+        slow_rate=behavior.slow_rate,
+        slow_regularizer=behavior.slow_regularizer,
+        return_norm_rate=behavior.return_norm_rate,
+        scales=dict(vars(loss.scales)),
+    )
+    return jax.tree.map(jnp.float32, values)
+
+
+def settings_from_config(config: Config) -> Settings:
+    """Static choices."""
+    return Settings(
+        horizon=config.behavior.horizon,
+        starts_per_sequence=config.behavior.starts // config.train.batch_size,
+        straight_through=config.loss.free_bits is FreeBits.straight_through,
+        return_norm=config.behavior.return_norm,
+        replay_critic_gradient=config.behavior.replay_critic_gradient,
+        context=config.replay.context,
+    )
