@@ -94,6 +94,8 @@ def close(session: Session, ending: Ending) -> None:
                 "episodes": session.collector.episodes,
                 "seconds": session.seconds,
                 "process_seconds": process_seconds(),
+                "first_update_seconds": session.stopwatch.first_update,
+                "loop_overhead": session.stopwatch.overhead,
                 "baseline_return": counters.baseline_return,
                 "solved_step": counters.solved_step,
                 "solved_seconds": counters.solved_seconds,

@@ -32,6 +32,29 @@ def prepare(config: Config) -> None:
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
 
 
+class Stopwatch:
+    """How much of the wall time since the first update (which compiles) was spent on anything but updates."""
+
+    def __init__(self) -> None:
+        self.first_update: float | None = None  # seconds since the process started
+        self._since = 0.0
+        self._busy = 0.0
+
+    def update(self, started: float) -> None:
+        """An update that was started at this time.monotonic() has just been received."""
+        now = time.monotonic()
+        if self.first_update is None:
+            self.first_update, self._since = process_seconds(), now
+        else:
+            self._busy += now - started
+
+    @property
+    def overhead(self) -> float:
+        """Share of the wall time in [0, 1]: sampling, logging, evaluations, and collection that no update hid."""
+        total = time.monotonic() - self._since
+        return 1.0 - self._busy / total if self._busy else 0.0
+
+
 class Stop:
     """Set by SIGINT and SIGTERM: the loop ends at its next safe point. A second SIGINT interrupts at once."""
 

@@ -23,6 +23,7 @@ from dreamerjax.errors import UserError
 from dreamerjax.files import write_text
 from dreamerjax.logs import RunLogger
 from dreamerjax.rundir import RunDirectory, collect_meta
+from dreamerjax.runtime import Stopwatch
 
 EVALUATION_ENVS = 32  # at most so many environments side by side
 
@@ -57,6 +58,7 @@ class Session:
         self.config = config
         self.started = time.monotonic()
         self.counters = Counters()
+        self.stopwatch = Stopwatch()
         self.world = build_world(config)
         self.family = family.fingerprint(config, self.world.spec)
         self.replay = build_replay(self.world)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,6 +28,7 @@ class Update:
     sample: Sample
     metrics: dict[str, jax.Array]
     latents: Any
+    started: float  # time.monotonic() when it was handed over
 
 
 class DivergedError(UserError):
@@ -69,9 +71,10 @@ def dispatch(session: Session) -> Update | None:
         return None
     profile(session, counters.updates, counters.updates + config.updates_per_call)
     sample = session.replay.sample(config.updates_per_call, config.batch_size)
-    metrics, latents = session.learner.update(replay_batch(session.world.spec, sample))
+    batches, started = replay_batch(session.world.spec, sample), time.monotonic()
+    metrics, latents = session.learner.update(batches)
     counters.updates += config.updates_per_call
-    return Update(sample, metrics, latents)
+    return Update(sample, metrics, latents, started)
 
 
 def collect(session: Session) -> None:
@@ -90,6 +93,7 @@ def finish(session: Session, update: Update) -> None:
     """Wait for an update: take over its parameters and latents, check its losses, log."""
     config, counters = session.config, session.counters
     metrics = {name: np.asarray(values, np.float64) for name, values in jax.device_get(update.metrics).items()}
+    session.stopwatch.update(update.started)
     require_finite(session, metrics)
     session.policy.params = session.learner.acting
     if config.replay.context:
@@ -100,7 +104,8 @@ def finish(session: Session, update: Update) -> None:
     counters.metric_count += config.train.updates_per_call
     if counters.metric_count >= config.train.log_every:
         means = {name: total / counters.metric_count for name, total in counters.metric_sums.items()}
-        session.logger.scalars(session.env_steps, means | {"time/seconds": session.seconds}, updates=counters.updates)
+        times = {"time/seconds": session.seconds, "time/loop_overhead": session.stopwatch.overhead}
+        session.logger.scalars(session.env_steps, means | times, updates=counters.updates)
         counters.metric_sums, counters.metric_count = {}, 0
 
 
