@@ -1,0 +1,163 @@
+"""All losses of an update together: who is trained by which, and where dreams start."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from dreamerjax import agent
+from tests.helpers import (
+    HORIZON,
+    LENGTH,
+    SEQUENCES,
+    VECTOR,
+    hyper,
+    largest,
+    make_networks,
+    random_batch,
+    random_state,
+    settings,
+)
+
+NETWORKS = make_networks(VECTOR)
+STATE = random_state(NETWORKS)
+
+
+def noise(count: int = 0, seed: int = 0, **changes: Any) -> agent.Noise:
+    keys = jax.random.split(jax.random.key(seed), SEQUENCES)
+    return agent.draw_noise(NETWORKS, keys, LENGTH, settings(starts_per_sequence=count, **changes))
+
+
+@jax.jit
+def losses(batch: agent.Batch, noise: agent.Noise) -> Any:
+    """(losses, (metrics, posterior, return scale))."""
+    return agent.losses(NETWORKS, settings(), hyper(), STATE.params, STATE, batch, noise, None)
+
+
+def gradients(**changes: Any) -> dict[str, Any]:
+    """For each loss its gradient by all parameters."""
+
+    def compute(params: Any) -> Any:
+        batch = random_batch(NETWORKS)
+        result = agent.losses(
+            NETWORKS, settings(**changes), hyper(free_nats=0.0), params, STATE, as_arrays(batch), noise(), None
+        )
+        return result[0]
+
+    result: dict[str, Any] = jax.jit(jax.jacrev(compute))(STATE.params)
+    return result
+
+
+def as_arrays(batch: agent.Batch) -> agent.Batch:
+    return jax.tree.map(jnp.asarray, batch)
+
+
+@pytest.fixture(scope="module")
+def by_loss() -> dict[str, Any]:
+    return gradients()
+
+
+WORLD_MODEL = {
+    "decoder": {"encoder", "rssm", "decoder"},
+    "reward": {"encoder", "rssm", "reward"},
+    "continue_": {"encoder", "rssm", "continue"},
+    "dynamics": {"encoder", "rssm"},
+    "representation": {"encoder", "rssm"},
+    "actor": set(),
+    "critic": set(),
+    "replay_critic": {"encoder", "rssm"},
+}
+
+
+def test_every_loss_trains_what_it_should_and_nothing_else(by_loss: dict[str, Any]) -> None:
+    """In particular dreams never train the world model: neither the actor's loss nor the critic's."""
+    assert by_loss.keys() == WORLD_MODEL.keys()
+    for name, gradient in by_loss.items():
+        trained = {part for part, tree in gradient["world_model"].items() if largest(tree) > 0}
+        assert trained == WORLD_MODEL[name], name
+        assert (largest(gradient["actor"]) > 0) == (name == "actor"), name
+        assert (largest(gradient["critic"]) > 0) == (name in ("critic", "replay_critic")), name
+
+
+def test_the_prior_is_trained_by_the_dynamics_loss_alone(by_loss: dict[str, Any]) -> None:
+    for name, gradient in by_loss.items():
+        prior = {part: tree for part, tree in gradient["world_model"]["rssm"].items() if part.startswith("prior")}
+        assert (largest(prior) > 0) == (name == "dynamics"), name
+
+
+def test_the_replay_critic_leaves_the_world_model_alone_if_told_so() -> None:
+    gradient = gradients(replay_critic_gradient=False)["replay_critic"]
+    assert largest(gradient["world_model"]) == 0
+    assert largest(gradient["critic"]) > 0
+
+
+def test_a_time_limit_does_not_teach_an_end() -> None:
+    """is_last without is_terminal cuts returns, and nothing else; is_terminal teaches the end."""
+    batch, numbers = random_batch(NETWORKS, ends=0.0), noise()
+    cut = np.zeros((LENGTH, SEQUENCES), bool)
+    cut[2] = True
+    plain, _ = losses(batch, numbers)
+    truncated, _ = losses(batch._replace(is_last=cut), numbers)
+    terminated, _ = losses(batch._replace(is_last=cut, is_terminal=cut), numbers)
+    for name in plain.keys() - {"replay_critic"}:
+        np.testing.assert_array_equal(truncated[name], plain[name], err_msg=name)
+    assert truncated["replay_critic"] != plain["replay_critic"]
+    assert terminated["continue_"] != plain["continue_"]
+
+
+def test_starts_are_all_steps_or_a_sorted_subset_of_each_sequence() -> None:
+    np.testing.assert_array_equal(noise().starts, np.tile(np.arange(LENGTH)[:, None], (1, SEQUENCES)))
+    subset = np.asarray(noise(3).starts)
+    assert subset.shape == (3, SEQUENCES)
+    assert (np.diff(subset, axis=0) > 0).all()  # sorted, and no step twice
+    assert subset.min() >= 0
+    assert subset.max() < LENGTH
+    assert len({tuple(column) for column in subset.T}) > 1  # each sequence draws its own
+    assert noise(3).action.shape == (HORIZON, 3, SEQUENCES, 1)
+    picks = np.concatenate([np.asarray(noise(3, seed=seed).starts).ravel() for seed in range(40)])
+    frequencies = np.bincount(picks, minlength=LENGTH) / len(picks)
+    np.testing.assert_allclose(frequencies, 1 / LENGTH, atol=0.06)
+
+
+def test_dreams_from_all_steps_are_the_dreams_from_each() -> None:
+    """The mean loss over all starts is the mean over the starts taken one at a time."""
+    batch, everything = random_batch(NETWORKS, seed=3), noise()
+    whole, _ = losses(batch, everything)
+    parts = []
+    for t in range(LENGTH):
+        one = everything._replace(
+            starts=everything.starts[t : t + 1],
+            action=everything.action[:, t : t + 1],
+            latent=everything.latent[:, t : t + 1],
+        )
+        parts.append(float(losses(batch, one)[0]["critic"]))
+    assert np.std(parts) > 0
+    np.testing.assert_allclose(np.mean(parts), whole["critic"], rtol=1e-4)
+
+
+def test_each_sequence_draws_noise_of_its_own() -> None:
+    """From its own key, so that splitting the batch over devices changes nothing."""
+    keys = jax.random.split(jax.random.key(0), SEQUENCES)
+    whole = noise(3)
+    draw = partial(agent.draw_noise, NETWORKS, length=LENGTH, settings=settings(starts_per_sequence=3))
+    halves = [draw(keys[:2]), draw(keys[2:])]
+    axes = agent.Noise(1, 1, 2, 2)
+    joined = agent.Noise(
+        *(np.concatenate(pair, axis=axis) for *pair, axis in zip(halves[0], halves[1], axes, strict=True))
+    )
+    jax.tree.map(np.testing.assert_array_equal, joined, whole)
+
+
+def test_the_return_scale_averages_the_dreams_percentiles() -> None:
+    """A share of return_norm_rate of the new percentiles, corrected for the start at zero."""
+    _, (metrics, _, scale) = losses(random_batch(NETWORKS), noise())
+    rate = float(hyper().return_norm_rate)
+    np.testing.assert_allclose(scale.correction, rate, rtol=1e-5)
+    spread = float(scale.high - scale.low) / rate
+    np.testing.assert_allclose(metrics["dream/return_scale"], max(1.0, spread), rtol=1e-4)
+    assert float(scale.low) / rate < metrics["dream/return_mean"] < float(scale.high) / rate
