@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from dreamerjax import policy
 from dreamerjax.losses import draw_noise, losses
 from dreamerjax.networks.build import Networks
-from dreamerjax.networks.layers import apply
+from dreamerjax.networks.layers import apply, draw_kernels
 from dreamerjax.ops import normalize, optim
 from dreamerjax.pytrees import (
     Array,
@@ -53,8 +53,7 @@ __all__ = [
 def init(networks: Networks, key: jax.Array) -> TrainState:
     """Fresh parameters and optimiser state."""
     spec, rssm = networks.spec, networks.rssm
-    names = ("encoder", "rssm", "decoder", "reward", "continue", "actor", "critic", "train")
-    keys = dict(zip(names, jax.random.split(key, len(names)), strict=True))
+    kernel_key, train_key, unused = jax.random.split(key, 3)
     observations = {name: jnp.zeros((1, *s.shape), jnp.int32 if s.is_discrete else jnp.float32)
                     for name, s in spec.observations.items()}  # fmt: skip
     latent = initial_latent(networks, 1)
@@ -69,21 +68,22 @@ def init(networks: Networks, key: jax.Array) -> TrainState:
 
     params = {
         "world_model": {
-            "encoder": networks.encoder.init(keys["encoder"], observations)["params"],
-            "rssm": rssm.init(keys["rssm"], method=rssm_all)["params"],
-            "decoder": networks.decoder.init(keys["decoder"], inputs)["params"],
-            "reward": networks.reward.init(keys["reward"], inputs)["params"],
-            "continue": networks.continue_.init(keys["continue"], inputs)["params"],
+            "encoder": networks.encoder.init(unused, observations)["params"],
+            "rssm": rssm.init(unused, method=rssm_all)["params"],
+            "decoder": networks.decoder.init(unused, inputs)["params"],
+            "reward": networks.reward.init(unused, inputs)["params"],
+            "continue": networks.continue_.init(unused, inputs)["params"],
         },
-        "actor": networks.actor.init(keys["actor"], inputs)["params"],
-        "critic": networks.critic.init(keys["critic"], inputs)["params"],
+        "actor": networks.actor.init(unused, inputs)["params"],
+        "critic": networks.critic.init(unused, inputs)["params"],
     }
+    params = draw_kernels(params, kernel_key)
     return TrainState(
         params=params,
         slow_critic=jax.tree.map(jnp.copy, params["critic"]),
         optimizer=optim.laprop_init(params),
         return_scale=normalize.return_scale_init(),
-        key=keys["train"],
+        key=train_key,
         updates=jnp.zeros((), jnp.int32),
     )
 

@@ -45,7 +45,7 @@ class EnvConfig:
 
 @dataclass
 class TrainConfig:
-    """The loop."""
+    """The loop. The defaults here and below suit small tasks on two cores; `+experiment=published` has the paper's."""
 
     seed: int = 0
     steps: int = 20_000  # environment steps (action repeat not multiplied in), over all environments together
@@ -67,7 +67,7 @@ class TrainConfig:
 class BinsConfig:
     """Bins of the two-hot reward and critic heads, in symlog units."""
 
-    count: int = 255
+    count: int = 63
     low: float = -20.0
     high: float = 20.0
     spacing: BinSpacing = BinSpacing.symexp
@@ -77,7 +77,7 @@ class BinsConfig:
 class ModelConfig:
     """Architecture: what a checkpoint's family is made of."""
 
-    deter: int = 64  # deterministic state D
+    deter: int = 128  # deterministic state D
     hidden: int = 64  # width inside the RSSM
     groups: int = 8  # stochastic groups S
     classes: int = 8  # classes per group K
@@ -115,7 +115,7 @@ class LossScales:
 class LossConfig:
     """World-model loss."""
 
-    free_nats: float = 1.0
+    free_nats: float = 0.1  # published: 1, on which the KL of a four-number world comes to rest
     free_bits: FreeBits = FreeBits.clip
     scales: LossScales = field(default_factory=LossScales)
 
@@ -125,7 +125,7 @@ class BehaviorConfig:
     """Actor-critic learning in imagination."""
 
     horizon: int = 15
-    starts: int = 0  # imagination starts per update, drawn from the batch's posterior states; 0: all of them
+    starts: int = 256  # imagination starts per update, drawn from the batch's posterior states; 0: all of them
     gamma: float = 0.997
     lambda_: float = 0.95
     entropy: float = 3e-4
@@ -140,10 +140,10 @@ class BehaviorConfig:
 class OptimConfig:
     """One LaProp optimiser; each part has its own learning rate."""
 
-    model_lr: float = 4e-5
-    actor_lr: float = 4e-5
-    critic_lr: float = 4e-5
-    warmup: int = 1000  # updates of linear learning-rate warm-up
+    model_lr: float = 4e-4
+    actor_lr: float = 4e-4
+    critic_lr: float = 4e-4
+    warmup: int = 100  # updates of linear learning-rate warm-up
     agc: float = 0.3  # adaptive gradient clipping: update norm over parameter norm, per tensor
     beta1: float = 0.9
     beta2: float = 0.999

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
+import math
+
 import jax
 import jax.numpy as jnp
 
@@ -14,20 +17,28 @@ from dreamerjax.world_model import Latent, Posterior, encode_action, feature, in
 
 
 def draw_noise(networks: Networks, keys: jax.Array, length: int, settings: Settings) -> Noise:
-    """All uniforms of one update, sequence by sequence: keys [B]."""
+    """All uniforms of one update, sequence by sequence: keys [B]. One draw each, then cut up: it compiles faster."""
     count = settings.starts_per_sequence or length
-    groups, horizon = networks.rssm.groups, settings.horizon
-
-    def one_sequence(key: jax.Array) -> tuple[jax.Array, ...]:
-        posterior_key, starts_key, action_key, latent_key = jax.random.split(key, 4)
-        starts = jnp.arange(length)
-        if count < length:
-            starts = jnp.sort(jax.random.permutation(starts_key, length)[:count])
-        posterior = jax.random.uniform(posterior_key, (length, groups))
-        action = jax.random.uniform(action_key, (horizon, count, *policy.noise_shape(networks)))
-        return posterior, starts, action, jax.random.uniform(latent_key, (horizon, count, groups))
-
-    return Noise(*jax.vmap(one_sequence, out_axes=(1, 1, 2, 2))(keys))
+    batch, horizon = keys.shape[0], settings.horizon
+    shapes = {
+        "posterior": (length, networks.rssm.groups),
+        "starts": (length,),
+        "action": (horizon, count, math.prod(policy.noise_shape(networks))),
+        "latent": (horizon, count, networks.rssm.groups),
+    }
+    ends = list(itertools.accumulate(math.prod(shape) for shape in shapes.values()))
+    uniform = jax.vmap(lambda key: jax.random.uniform(key, (ends[-1],)))(keys)
+    parts = dict(zip(shapes, jnp.split(uniform, ends[:-1], axis=1), strict=True))
+    parts = {name: parts[name].reshape(batch, *shape) for name, shape in shapes.items()}
+    starts = jnp.broadcast_to(jnp.arange(length), (batch, length))
+    if count < length:
+        starts = jnp.sort(jnp.argsort(parts["starts"], axis=1)[:, :count], axis=1)
+    return Noise(
+        posterior=jnp.moveaxis(parts["posterior"], 0, 1),
+        starts=starts.swapaxes(0, 1),
+        action=jnp.moveaxis(parts["action"], 0, 2),
+        latent=jnp.moveaxis(parts["latent"], 0, 2),
+    )
 
 
 def _imagination_starts(latent: Latent, starts: jax.Array) -> Latent:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -17,11 +19,30 @@ def apply(module: nn.Module, params: Any, *inputs: Any, method: str | None = Non
     return module.apply({"params": params}, *inputs, method=method)
 
 
-def fan_in_init(scale: float = 1.0) -> Initializer:
-    """Truncated normal with variance `scale**2 / fan_in`; zeros for a scale of 0."""
-    if scale == 0.0:
-        return nn.initializers.zeros_init()
-    return nn.initializers.variance_scaling(scale**2, "fan_in", "truncated_normal")
+def fan_in_std(scale: float = 1.0) -> Initializer:
+    """Declares a kernel [..., I, O] by the standard deviation of its initial entries, `scale / sqrt(I)`; see `draw_kernels`."""
+
+    def declare(key: jax.Array, shape: tuple[int, ...], dtype: Any = jnp.float32) -> jax.Array:
+        return jnp.full(shape, scale / math.sqrt(shape[-2]), dtype)
+
+    return declare
+
+
+def draw_kernels(params: Any, key: jax.Array) -> Any:
+    """Replace every kernel, as declared by `fan_in_std`, by draws from a truncated normal of that standard deviation.
+
+    One draw serves all kernels: a draw for each would take seconds to compile.
+    """
+    leaves, structure = jax.tree_util.tree_flatten_with_path(params)
+    is_kernel = [path[-1].key == "kernel" for path, _ in leaves]
+    sizes = [leaf.size for (_, leaf), kernel in zip(leaves, is_kernel, strict=True) if kernel]
+    unit_variance = 0.87962566103423978  # standard deviation of a normal cut off at two of its own
+    draws = jax.random.truncated_normal(key, -2.0, 2.0, (sum(sizes),)) / unit_variance
+    pieces = iter(jnp.split(draws, list(itertools.accumulate(sizes))[:-1]))
+    drawn = [
+        leaf * next(pieces).reshape(leaf.shape) if kernel else leaf for (_, leaf), kernel in zip(leaves, is_kernel, strict=True)
+    ]
+    return jax.tree_util.tree_unflatten(structure, drawn)
 
 
 class Linear(nn.Module):
@@ -33,7 +54,7 @@ class Linear(nn.Module):
 
     @nn.compact
     def __call__(self, inputs: jax.Array) -> jax.Array:
-        return nn.Dense(self.size, use_bias=self.use_bias, kernel_init=fan_in_init(self.scale), name="dense")(inputs)
+        return nn.Dense(self.size, use_bias=self.use_bias, kernel_init=fan_in_std(self.scale), name="dense")(inputs)
 
 
 class NormAct(nn.Module):
@@ -74,8 +95,7 @@ class BlockLinear(nn.Module):
     def __call__(self, inputs: jax.Array) -> jax.Array:
         *lead, width = inputs.shape
         shape = (self.blocks, width // self.blocks, self.size // self.blocks)
-        init = nn.initializers.variance_scaling(1.0, "fan_in", "truncated_normal", in_axis=1, out_axis=2, batch_axis=0)
-        kernel = self.param("kernel", init, shape)
+        kernel = self.param("kernel", fan_in_std(), shape)
         if self.blocks == 1:
             return inputs @ kernel[0]
         rows = inputs.reshape(-1, self.blocks, shape[1]).swapaxes(0, 1)

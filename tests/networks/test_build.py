@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from dreamerjax import agent, policy
-from dreamerjax.config import ModelConfig
+from dreamerjax.config import BinsConfig, ModelConfig
 from dreamerjax.networks.build import build_networks
 from dreamerjax.ops import distributions, scalars
 from dreamerjax.types import ActionSpec, EnvSpec, ObservationSpec
@@ -87,6 +87,7 @@ def test_size1m_has_as_many_parameters_as_the_public_implementation_says() -> No
     config = ModelConfig(
         deter=512, hidden=64, groups=32, classes=4, units=64, blocks=8, encoder_layers=3, decoder_layers=3,
         prior_layers=2, posterior_layers=1, reward_layers=1, continue_layers=1, actor_layers=3, critic_layers=3,
+        bins=BinsConfig(count=255),
     )  # fmt: skip
     networks = build_networks(EnvSpec({"state": ObservationSpec((4,))}, ActionSpec(sizes=(2,))), config)
     state = jax.eval_shape(partial(agent.init, networks), jax.random.key(0))

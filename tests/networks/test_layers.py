@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dreamerjax.networks.layers import MLP, BlockLinear, Linear, NormAct
+from dreamerjax.networks.layers import MLP, BlockLinear, Linear, NormAct, draw_kernels
 from tests.networks import numpy_model
 
 
@@ -58,7 +58,9 @@ def test_mlp_alternates_dense_and_norm_act() -> None:
 
 @pytest.mark.parametrize("scale", [1.0, 0.01])
 def test_linear_starts_with_the_variance_of_its_fan_in_and_no_outliers(scale: float) -> None:
-    params = Linear(200, scale=scale).init(jax.random.key(1), jnp.ones((1, 400)))["params"]["dense"]
+    params = draw_kernels(Linear(200, scale=scale).init(jax.random.key(1), jnp.ones((1, 400)))["params"], jax.random.key(2))[
+        "dense"
+    ]
     kernel = np.asarray(params["kernel"], np.float64)
     deviation = scale / np.sqrt(400)
     assert kernel.std() == pytest.approx(deviation, rel=0.01)
@@ -67,7 +69,8 @@ def test_linear_starts_with_the_variance_of_its_fan_in_and_no_outliers(scale: fl
 
 
 def test_block_linear_counts_the_fan_in_of_a_block() -> None:
-    kernel = BlockLinear(800, 8).init(jax.random.key(1), jnp.ones((1, 800)))["params"]["kernel"]
+    params = BlockLinear(800, 8).init(jax.random.key(1), jnp.ones((1, 800)))["params"]
+    kernel = draw_kernels(params, jax.random.key(2))["kernel"]
     assert np.asarray(kernel, np.float64).std() == pytest.approx(1 / np.sqrt(100), rel=0.01)
 
 
