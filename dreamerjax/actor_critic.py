@@ -106,8 +106,13 @@ def actor_loss(
     entropy_coefficient: jax.Array,
 ) -> tuple[jax.Array, dict[str, jax.Array]]:
     """Score-function loss per imagined step [H, N]: -(log pi(a) advantage / scale + eta H[pi]), weighted."""
-    outputs = apply(networks.actor, params, dream.features[:-1])
-    log_prob, entropy = policy.log_prob_and_entropy(networks, outputs, dream.actions)
+
+    @jax.checkpoint
+    def one_step(inputs: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
+        features, actions = inputs
+        return policy.log_prob_and_entropy(networks, apply(networks.actor, params, features), actions)
+
+    log_prob, entropy = jax.lax.map(one_step, (dream.features[:-1], dream.actions))
     advantage = (targets.returns - targets.values[:-1]) / scale
     loss = -targets.weights * (log_prob * stop(advantage) + entropy_coefficient * entropy)
     metrics = {

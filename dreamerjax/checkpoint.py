@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 
 from dreamerjax.checkpoint_leaves import DamagedError, flatten, json_crc, manifest, stored, unflatten, verified
-from dreamerjax.checkpoint_orbax import array_reader, orbax
+from dreamerjax.checkpoint_orbax import array_handler, orbax
 from dreamerjax.errors import UserError
 
 PREFIX = "save"
@@ -157,7 +157,8 @@ class CheckpointStore:
                 cleanup_tmp_directories=True,  # what a killed process was writing
                 lightweight_initialize=True,  # else damaged metadata of an old checkpoint would be an error here
             )
-            self._manager = ocp.CheckpointManager(self.directory, options=options)
+            handlers = {name: array_handler() for name in ("state", "replay")}
+            self._manager = ocp.CheckpointManager(self.directory, options=options, item_handlers=handlers)
         return self._manager
 
     @contextmanager
@@ -198,7 +199,7 @@ class CheckpointStore:
     def _read_items(self, number: int, content: dict[str, Any], with_replay: bool) -> Restored:
         ocp = orbax()
         trees: dict[str, dict[str, Any]] = {}
-        with ocp.Checkpointer(array_reader()) as checkpointer:
+        with ocp.Checkpointer(array_handler()) as checkpointer:
             for name, entries in content["leaves"].items():
                 if name == "replay" and not with_replay:
                     continue

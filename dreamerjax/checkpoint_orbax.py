@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from importlib import import_module
 from typing import Any
 
@@ -19,24 +19,29 @@ def orbax() -> Any:
     return module
 
 
-def array_reader() -> Any:
-    """A checkpoint handler for NumPy arrays that fails only when every read has ended.
+def array_handler() -> Any:
+    """A checkpoint handler for NumPy arrays that fails only when every read or write has ended.
 
-    Orbax's own fails with the first failing read and closes the event loop under the others, each of which then prints
+    Orbax's own fails with the first one that does and closes the event loop under the others, each of which then prints
     a traceback.
     """
     ocp = orbax()
     handler = ocp.type_handlers.NumpyHandler()
-    deserialize_together = handler.deserialize
+    handler.deserialize = _patient(handler.deserialize)
+    handler._background_serialize = _patient(handler._background_serialize)
+    registry = ocp.type_handlers.create_type_handler_registry((np.ndarray, handler))
+    return ocp.PyTreeCheckpointHandler(type_handler_registry=registry)
 
-    async def deserialize(infos: Sequence[Any], args: Sequence[Any] | None = None) -> list[np.ndarray]:
-        reads = [deserialize_together([info]) for info in infos]
-        results: list[Any] = await asyncio.gather(*reads, return_exceptions=True)
+
+def _patient(method: Callable[..., Awaitable[Sequence[Any] | None]]) -> Callable[..., Awaitable[list[Any]]]:
+    """A method on lists of equal length, called for each row of them by itself; raises when the last has ended."""
+
+    async def for_each(*lists: Sequence[Any] | None) -> list[Any]:
+        rows = zip(*(values for values in lists if values is not None), strict=True)
+        results = await asyncio.gather(*(method(*([value] for value in row)) for row in rows), return_exceptions=True)
         for result in results:
             if isinstance(result, BaseException):
                 raise result
-        return [result[0] for result in results]
+        return [item for result in results for item in result or ()]
 
-    handler.deserialize = deserialize
-    registry = ocp.type_handlers.create_type_handler_registry((np.ndarray, handler))
-    return ocp.PyTreeCheckpointHandler(type_handler_registry=registry)
+    return for_each

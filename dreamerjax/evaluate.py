@@ -18,6 +18,7 @@ from dreamerjax.envs import make_vector_env
 from dreamerjax.errors import UserError
 from dreamerjax.files import write_json
 from dreamerjax.inference import Agent
+from dreamerjax.runtime import keep_programs
 
 
 class Checkpoint(Enum):
@@ -80,6 +81,7 @@ def run(config: EvaluateConfig) -> int:
         if getattr(config, key) < 1:
             raise UserError(f"{key}={getattr(config, key)} must be at least 1")
     started = time.monotonic()
+    keep_programs()
     agent = Agent.load(config.run, checkpoint=config.checkpoint.value, root=config.root)
     count = min(config.num_envs, config.episodes)
     envs = make_vector_env(agent.config.env, count)

@@ -18,9 +18,13 @@ from dreamerjax.session import Session
 class Ending:
     """How a run ended: `finished`, `solved`, `interrupted` or `failed`, and the error that ended it."""
 
-    name: str = "failed"
+    name: str = ""
     began: bool = False  # whether there is anything to save: not before a resumed run is restored
     error: BaseException | None = None
+
+    def failed(self, error: BaseException) -> None:
+        """An exception ended the run, however far it was; Ctrl-C twice is no fault."""
+        self.error, self.name = error, "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
 
 
 def log_episode(session: Session, episode: Episode, *, random: bool) -> None:
@@ -59,10 +63,11 @@ def evaluate(session: Session) -> None:
         f"step {session.env_steps}: evaluation greedy {mean:.1f} "
         f"(worst {values['eval/greedy/return_min']:.1f}), sampled {counters.last_sampled_return:.1f}"
     )
-    if config.stop_at_return is not None and mean >= config.stop_at_return and counters.solved_step is None:
-        counters.solved_step, counters.solved_seconds = session.env_steps, session.seconds
     if counters.best_return is None or mean > counters.best_return:
+        solved_before = session.solved
         counters.best_return, counters.best_step = mean, session.env_steps
+        if session.solved and not solved_before:
+            counters.solved_step, counters.solved_seconds = session.env_steps, session.seconds
         session.save(session.best, with_replay=False)
 
 
@@ -75,15 +80,25 @@ def announce_resume(session: Session, exact: bool, reason: str) -> None:
 
 
 def wrap_up(session: Session, ending: Ending) -> None:
-    """A last evaluation unless interrupted, and the last checkpoint."""
+    """A last evaluation unless interrupted, and the last checkpoint; returns when it is on disk."""
     if ending.name != "interrupted" and session.counters.updates and session.counters.last_step != session.env_steps:
         evaluate(session)
+    if ending.name == "finished" and session.solved:
+        ending.name = "solved"
     session.save(session.latest, with_replay=True)
+    session.latest.wait()
+    session.best.wait()
 
 
 def close(session: Session, ending: Ending) -> None:
-    """Write the summary, then the learning curve, and end everything that the session started."""
+    """Write the summary, then the learning curve, and end everything that the session started.
+
+    A run that could not be continued is left as it was.
+    """
     counters, run = session.counters, session.run
+    if not ending.began:
+        session.close()
+        return
     try:
         run.write_summary(
             {
@@ -97,8 +112,8 @@ def close(session: Session, ending: Ending) -> None:
                 "first_update_seconds": session.stopwatch.first_update,
                 "loop_overhead": session.stopwatch.overhead,
                 "baseline_return": counters.baseline_return,
-                "solved_step": counters.solved_step,
-                "solved_seconds": counters.solved_seconds,
+                "solved_step": counters.solved_step if session.solved else None,
+                "solved_seconds": counters.solved_seconds if session.solved else None,
                 "last_return": counters.last_return,
                 "last_sampled_return": counters.last_sampled_return,
                 "last_step": counters.last_step,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
@@ -18,18 +18,24 @@ from dreamerjax.config import Config
 def prepare(config: Config) -> None:
     """Set up JAX before its first use: virtual CPU devices, and the cache of compiled programs.
 
-    The cache lies in `$XDG_CACHE_HOME/dreamerjax` (`~/.cache/dreamerjax`), or where JAX_COMPILATION_CACHE_DIR says.
+    The CPU client's thread pool keeps its size, one thread a core: a larger one makes updates half as slow again. Loops
+    of collectives that never block can hang with it, so the training loop waits for each update before it sends the next.
     """
-    count = config.parallel.devices or len(os.sched_getaffinity(0))
-    # Sizes the CPU client's thread pool: below twice the device count, collectives can starve each other and hang.
-    os.environ.setdefault("PJRT_NPROC", str(max(2 * count, os.cpu_count() or 1)))
-    jax.config.update("jax_num_cpu_devices", count)
+    jax.config.update("jax_num_cpu_devices", config.parallel.devices or len(os.sched_getaffinity(0)))
     if config.compilation_cache:
-        home = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache"))
-        directory = os.environ.get("JAX_COMPILATION_CACHE_DIR", str(home / "dreamerjax" / "xla"))
-        jax.config.update("jax_compilation_cache_dir", directory)
-        jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
-        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+        keep_programs()
+
+
+def keep_programs() -> None:
+    """Keep compiled programs between processes.
+
+    They lie in `$XDG_CACHE_HOME/dreamerjax` (`~/.cache/dreamerjax`), or where JAX_COMPILATION_CACHE_DIR says.
+    """
+    home = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache"))
+    directory = os.environ.get("JAX_COMPILATION_CACHE_DIR", str(home / "dreamerjax" / "xla"))
+    jax.config.update("jax_compilation_cache_dir", directory)
+    jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
 
 
 class Stopwatch:
@@ -53,6 +59,30 @@ class Stopwatch:
         """Share of the wall time in [0, 1]: sampling, logging, evaluations, and collection that no update hid."""
         total = time.monotonic() - self._since
         return 1.0 - self._busy / total if self._busy else 0.0
+
+
+class Trace:
+    """A jax.profiler trace of the updates in [first, after); an empty range makes none."""
+
+    def __init__(self, directory: Path, first: int, after: int, say: Callable[[str], None]) -> None:
+        """Writes below `directory`, and says so when it has."""
+        self._directory, self._first, self._after, self._say = directory, first, after, say
+        self._running = False
+
+    def before(self, update: int, count: int) -> None:
+        """Call when `count` updates from number `update` on are about to start and those before are done."""
+        if self._running and update >= self._after:
+            self.close()
+        elif not self._running and update < self._after and update + count > self._first:
+            jax.profiler.start_trace(str(self._directory))
+            self._running = True
+
+    def close(self) -> None:
+        """Write what there is: also when the run ends within the range."""
+        if self._running:
+            self._running = False
+            jax.profiler.stop_trace()
+            self._say(f"trace written below {self._directory}")
 
 
 class Stop:

@@ -23,7 +23,7 @@ from dreamerjax.errors import UserError
 from dreamerjax.files import write_text
 from dreamerjax.logs import RunLogger
 from dreamerjax.rundir import RunDirectory, collect_meta
-from dreamerjax.runtime import Stopwatch
+from dreamerjax.runtime import Stopwatch, Trace
 
 EVALUATION_ENVS = 32  # at most so many environments side by side
 
@@ -64,6 +64,8 @@ class Session:
         self.replay = build_replay(self.world)
         self.run = run or self._new_run()
         self.logger = RunLogger(self.run.path, progress=True, total_steps=config.train.steps)
+        profiled = range(config.profile_start, config.profile_start + config.profile_updates) if config.profile else range(0)
+        self.trace = Trace(self.run.path / "profile", profiled.start, profiled.stop, self.logger.message)
         self.latest = CheckpointStore(self.run.checkpoints / "latest", config.run.checkpoints_to_keep)
         self.best = CheckpointStore(self.run.checkpoints / "best", 1)
         self.collector = Collector(self.world.envs, self.world.spec, self.replay, config.train.seed)
@@ -97,6 +99,12 @@ class Session:
     def seconds(self) -> float:
         """Wall time of the run, earlier processes included."""
         return self.counters.seconds + time.monotonic() - self.started
+
+    @property
+    def solved(self) -> bool:
+        """Whether a greedy evaluation has reached `train.stop_at_return`."""
+        wanted, best = self.config.train.stop_at_return, self.counters.best_return
+        return wanted is not None and best is not None and best >= wanted
 
     def evaluate(self) -> dict[str, EvaluationResult]:
         """Play `train.eval_episodes` episodes with each of the greedy and the sampled policy, in separate environments."""
@@ -151,6 +159,7 @@ class Session:
     def close(self) -> None:
         """Finish background writes and end every process, thread and lock."""
         try:
+            self.trace.close()
             self.latest.close()
             self.best.close()
         finally:

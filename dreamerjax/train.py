@@ -43,7 +43,7 @@ def train(session: Session, stop: Stop) -> str:
     """
     config, counters = session.config.train, session.counters
     while session.env_steps < config.steps:
-        if config.stop_at_return is not None and counters.solved_step is not None:
+        if session.solved:
             return "solved"
         if stop.signal is not None:
             return "interrupted"
@@ -57,7 +57,7 @@ def train(session: Session, stop: Stop) -> str:
         session.logger.progress(session.env_steps, counters.updates)
         if pacing.crossed(before, session.env_steps, config.eval_every) and counters.updates:
             outcome.evaluate(session)
-        if pacing.crossed(before, session.env_steps, config.checkpoint_every):
+        if pacing.crossed(before, session.env_steps, config.checkpoint_every) and session.env_steps < config.steps:
             session.save(session.latest, with_replay=True)
     return "finished"
 
@@ -69,7 +69,7 @@ def dispatch(session: Session) -> Update | None:
         return None
     if pacing.updates_due(config, session.env_steps, counters.updates) < config.updates_per_call:
         return None
-    profile(session, counters.updates, counters.updates + config.updates_per_call)
+    session.trace.before(counters.updates, config.updates_per_call)
     sample = session.replay.sample(config.updates_per_call, config.batch_size)
     batches, started = replay_batch(session.world.spec, sample), time.monotonic()
     metrics, latents = session.learner.update(batches)
@@ -110,25 +110,15 @@ def finish(session: Session, update: Update) -> None:
 
 
 def require_finite(session: Session, metrics: dict[str, np.ndarray]) -> None:
-    """Raise DivergedError, naming the losses, if one is NaN or infinite."""
-    losses = {name.removeprefix("loss/"): values for name, values in metrics.items() if name.startswith("loss/")}
-    bad = sorted(name for name, values in losses.items() if not np.isfinite(values).all())
-    if bad:
+    """Raise DivergedError, naming them, if a loss is NaN or infinite, or a gradient, which would spoil the parameters."""
+    bad = sorted(name for name, values in metrics.items() if not np.isfinite(values).all())
+    losses = [name.removeprefix("loss/") for name in bad if name.startswith("loss/")]
+    gradients = [name.removeprefix("gradient_norm/") for name in bad if name.startswith("gradient_norm/")]
+    if losses or gradients:
+        what = f"loss {', '.join(losses)}" if losses else f"gradient of {', '.join(gradients)}"
         last = session.latest.latest_step()
         kept = f"the checkpoint of environment step {last} is kept" if last is not None else "no checkpoint was made yet"
-        raise DivergedError(f"update {session.counters.updates}: loss {', '.join(bad)} is not finite; {kept}", 1)
-
-
-def profile(session: Session, first: int, after: int) -> None:
-    """Start or stop the profiler's trace where the configured range of updates begins or ends in [first, after)."""
-    config, directory = session.config, session.run.path / "profile"
-    if not config.profile:
-        return
-    if first <= config.profile_start < after:
-        jax.profiler.start_trace(str(directory))
-    if first <= config.profile_start + config.profile_updates < after:
-        jax.profiler.stop_trace()
-        session.logger.message(f"trace of updates {config.profile_start} to {first} in {directory}")
+        raise DivergedError(f"update {session.counters.updates}: {what} is not finite; {kept}", 1)
 
 
 def run(config: Config) -> int:
@@ -146,7 +136,7 @@ def run(config: Config) -> int:
             outcome.wrap_up(session, ending)
             return stop.exit_code
     except BaseException as error:
-        ending.error = error
+        ending.failed(error)
         if ending.began and isinstance(error, UserError) and not isinstance(error, DivergedError):
             session.save(session.latest, with_replay=True)
         raise
