@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from dreamerjax import agent
-from dreamerjax.config import BehaviorConfig, BinsConfig, Config, ModelConfig, OptimConfig
+from dreamerjax.config import BehaviorConfig, BinsConfig, Config, LossConfig, ModelConfig, OptimConfig
 from dreamerjax.networks.build import Networks, build_networks
 from dreamerjax.ops import normalize, optim
 from dreamerjax.types import ActionSpec, EnvSpec, ObservationSpec
@@ -55,7 +55,7 @@ def settings(**changes: Any) -> agent.Settings:
 def hyper(**changes: Any) -> agent.Hyper:
     """Traced numbers: large learning rates without warm-up."""
     optim = OptimConfig(model_lr=1e-3, actor_lr=2e-3, critic_lr=3e-3, warmup=0)
-    config = Config(optim=optim, behavior=BehaviorConfig(gamma=0.9, entropy=0.01))
+    config = Config(optim=optim, behavior=BehaviorConfig(gamma=0.9, entropy=0.01), loss=LossConfig(free_nats=0.5))
     return agent.hyper_from_config(config)._replace(**{name: jnp.float32(value) for name, value in changes.items()})
 
 

@@ -32,7 +32,7 @@ class Setup:
         deter = rng.uniform(-1, 1, (STARTS, rssm.deter))
         self.start = Latent(jnp.asarray(deter, jnp.float32), jnp.asarray(stoch, jnp.float32))
         shapes = ((HORIZON, STARTS, *spec.action.shape), (HORIZON, STARTS, rssm.groups))
-        self.uniforms = tuple(rng.uniform(size=shape).astype(np.float32) for shape in shapes)
+        self.uniforms: Any = tuple(rng.uniform(size=shape).astype(np.float32) for shape in shapes)
         self.imagine = jax.jit(partial(imagination.imagine, self.networks))
 
     def dream(self, uniforms: Any = None, start: Latent | None = None) -> Dream:
@@ -81,7 +81,7 @@ def test_a_dream_is_the_formula(name: str) -> None:
     """Action from the actor, h from the recurrent step, z from the prior: H times."""
     setup = Setup(SPECS[name])
     dream, params, rssm = setup.dream(), numpy_model.as_float64(setup.params), setup.networks.rssm
-    deter, stoch = (np.float64(part) for part in setup.start)
+    deter, stoch = (numpy_model.as_float64(part) for part in setup.start)
     for t in range(HORIZON):
         features = np.concatenate([deter, stoch.reshape(STARTS, -1)], axis=-1)
         np.testing.assert_allclose(dream.features[t], features, rtol=1e-3, atol=1e-4)

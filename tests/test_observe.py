@@ -29,7 +29,7 @@ def make_inputs(seed: int = 0, ends: float = 0.2) -> Inputs:
         "observations": batch.observations,
         "previous_action": 3 * batch.action,
         "is_first": batch.is_first,
-        "start": Latent(batch.context_deter, stoch),
+        "start": Latent(jnp.asarray(batch.context_deter), jnp.asarray(stoch)),
         "uniform": rng.uniform(size=(LENGTH, SEQUENCES, RSSM.groups)).astype(np.float32),
     }
 
@@ -71,7 +71,7 @@ def test_the_filter_is_the_formula() -> None:
     assert inputs["is_first"].any()
     params = numpy_model.as_float64(PARAMS)
     embedding = numpy_model.encode(params["encoder"], NETWORKS.spec.observations, inputs["observations"])
-    deter, stoch = (np.float64(part) for part in inputs["start"])
+    deter, stoch = (numpy_model.as_float64(part) for part in inputs["start"])
     actual = observe(inputs)
     for t in range(LENGTH):
         keep = 1.0 - inputs["is_first"][t]

@@ -18,12 +18,12 @@ from tests.helpers import CONTINUOUS, MIXED, VECTOR, make_networks, observations
 from tests.networks import numpy_model
 
 GRID = 2000
-STRATA = (np.arange(GRID, dtype=np.float32) + 0.5) / GRID  # evenly spread uniforms: frequencies without sampling error
+STRATA: Any = (np.arange(GRID, dtype=np.float32) + 0.5) / GRID  # evenly spread uniforms: frequencies without sampling error
 ENVS = 64
 SPECS = {"discrete": VECTOR, "multi-discrete": MIXED, "continuous": CONTINUOUS}
 
 
-def outputs(spec: EnvSpec, rows: int = 1) -> np.ndarray:
+def outputs(spec: EnvSpec, rows: int = 1) -> Any:
     size = spec.action.encoded_size if spec.action.is_discrete else 2 * spec.action.dimensions
     return np.random.default_rng(0).normal(size=(rows, size)).astype(np.float32)
 
@@ -44,8 +44,8 @@ def normal_parameters(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 def test_choices_are_as_frequent_as_their_probabilities(name: str) -> None:
     spec, networks = SPECS[name], make_networks(SPECS[name])
     rows = outputs(spec)
-    uniform = np.stack([np.roll(STRATA, 37 * i) for i in range(len(spec.action.sizes))], axis=-1)
-    drawn = np.asarray(policy.sample(networks, np.tile(rows, (GRID, 1)), uniform))
+    uniform: Any = np.stack([np.roll(STRATA, 37 * i) for i in range(len(spec.action.sizes))], axis=-1)
+    drawn = np.asarray(policy.sample(networks, jnp.tile(rows, (GRID, 1)), jnp.asarray(uniform)))
     assert drawn.dtype == np.int32
     for i, log_probs in enumerate(component_log_probs(spec, rows)):
         frequencies = np.bincount(drawn[:, i], minlength=spec.action.sizes[i]) / GRID
@@ -54,8 +54,8 @@ def test_choices_are_as_frequent_as_their_probabilities(name: str) -> None:
 
 def test_a_continuous_action_is_normal() -> None:
     networks, rows = make_networks(CONTINUOUS), outputs(CONTINUOUS)
-    uniform = np.stack([STRATA, STRATA[::-1]], axis=-1)
-    drawn = np.asarray(policy.sample(networks, np.tile(rows, (GRID, 1)), uniform))
+    uniform: Any = np.stack([STRATA, STRATA[::-1]], axis=-1)
+    drawn = np.asarray(policy.sample(networks, jnp.tile(rows, (GRID, 1)), jnp.asarray(uniform)))
     mean, std = normal_parameters(rows)
     np.testing.assert_allclose(drawn, scipy.stats.norm.ppf(uniform.astype(np.float64), mean, std), rtol=1e-3, atol=1e-3)
     np.testing.assert_allclose(drawn.mean(axis=0), mean[0], atol=1e-3)
@@ -65,7 +65,7 @@ def test_a_continuous_action_is_normal() -> None:
 def test_the_ends_of_the_uniform_range_stay_finite() -> None:
     networks, rows = make_networks(CONTINUOUS), outputs(CONTINUOUS)
     for end in (0.0, 1.0):
-        assert np.isfinite(policy.sample(networks, rows, np.full((1, 2), end, np.float32))).all()
+        assert np.isfinite(policy.sample(networks, rows, jnp.full((1, 2), end))).all()
 
 
 @pytest.mark.parametrize("name", list(SPECS))
@@ -77,7 +77,7 @@ def test_the_mode_is_the_likeliest_action(name: str) -> None:
     assert mode.dtype == spec.action.dtype
     best, _ = policy.log_prob_and_entropy(networks, rows, mode)
     for seed in range(10):
-        uniform = np.random.default_rng(seed).uniform(size=mode.shape).astype(np.float32)
+        uniform: Any = np.random.default_rng(seed).uniform(size=mode.shape).astype(np.float32)
         other, _ = policy.log_prob_and_entropy(networks, rows, policy.sample(networks, rows, uniform))
         assert (np.asarray(other) <= np.asarray(best) + 1e-6).all()
 
@@ -86,8 +86,8 @@ def test_the_mode_is_the_likeliest_action(name: str) -> None:
 def test_log_probability_and_entropy(name: str) -> None:
     spec, networks = SPECS[name], make_networks(SPECS[name])
     rows = outputs(spec, 20)
-    uniform = np.random.default_rng(1).uniform(size=(20, *spec.action.shape)).astype(np.float32)
-    action = np.asarray(policy.sample(networks, rows, uniform))
+    uniform: Any = np.random.default_rng(1).uniform(size=(20, *spec.action.shape)).astype(np.float32)
+    action: Any = np.asarray(policy.sample(networks, rows, uniform))
     log_prob, entropy = policy.log_prob_and_entropy(networks, rows, action)
     if spec.action.is_discrete:
         parts = component_log_probs(spec, rows)
@@ -123,7 +123,7 @@ class Setup:
     def log_probs(self, latents: Arrays) -> np.ndarray:
         """Of the actions [N, 3], given the latents that were returned with them."""
         stoch = numpy_model.one_hot(latents["stoch"], self.networks.rssm.classes).reshape(ENVS, -1)
-        features = np.concatenate([np.float64(latents["deter"]), stoch], axis=-1)
+        features = np.concatenate([numpy_model.as_float64(latents["deter"]), stoch], axis=-1)
         return numpy_model.unimix(numpy_model.head(self.numpy["actor"], features), 0.01)
 
 
@@ -184,7 +184,7 @@ def test_acting_remembers_the_latent_and_the_action(setup: Setup) -> None:
     rssm = setup.networks.rssm
     stoch = numpy_model.one_hot(latents["stoch"], rssm.classes)
     step = partial(numpy_model.gru, setup.numpy["world_model"]["rssm"], rssm.blocks)
-    expected = step(np.float64(latents["deter"]), stoch, numpy_model.one_hot(action[:, 0], 3))
+    expected = step(numpy_model.as_float64(latents["deter"]), stoch, numpy_model.one_hot(action[:, 0], 3))
     np.testing.assert_allclose(following["deter"], expected, rtol=1e-3, atol=1e-4)
     start = step(np.zeros((ENVS, rssm.deter)), np.zeros_like(stoch), np.zeros((ENVS, 3)))
     np.testing.assert_allclose(latents["deter"], start, rtol=1e-3, atol=1e-4)

@@ -86,10 +86,9 @@ def test_without_context_a_sequence_starts_as_an_episode_does(update_posterior: 
 
 def test_an_update_hands_each_step_the_action_before_it() -> None:
     """a_{t-1} comes from the record of step t-1, and from the context for the first step."""
-    state = random_state(NETWORKS)
 
     @jax.jit
-    def sensitivity(batch: agent.Batch, noise: agent.Noise) -> Any:
+    def sensitivity(state: agent.TrainState, batch: agent.Batch, noise: agent.Noise) -> Any:
         def per_step(action: jax.Array, context_action: jax.Array) -> jax.Array:
             changed = batch._replace(action=action, context_action=context_action)
             posterior = agent.losses(NETWORKS, settings(), hyper(), state.params, state, changed, noise, None)[1][1]
@@ -98,7 +97,7 @@ def test_an_update_hands_each_step_the_action_before_it() -> None:
         return jax.jacrev(per_step, argnums=(0, 1))(batch.action, batch.context_action)
 
     batch = random_batch(NETWORKS, seed=7, ends=0.0)
-    by_action, by_context = (np.abs(np.asarray(part)) for part in sensitivity(batch, make_noise()))
+    by_action, by_context = (np.abs(np.asarray(part)) for part in sensitivity(random_state(NETWORKS), batch, make_noise()))
     size = by_action.max(axis=(2, 3))  # [t of the posterior, t of the action]
     np.testing.assert_array_equal(size[np.triu_indices(LENGTH)], 0.0)
     assert (size[np.tril_indices(LENGTH, -1)] > 0).all()

@@ -70,7 +70,7 @@ def test_every_loss_is_its_formula(spec: EnvSpec, free_nats: float) -> None:
     s = Setup(spec)
     losses, metrics = jax.jit(s.losses)(s.params, s.posterior, jnp.float32(free_nats))
     params = numpy_model.as_float64(s.params)
-    deter, stoch = (np.float64(part) for part in s.posterior.latent)
+    deter, stoch = (numpy_model.as_float64(part) for part in s.posterior.latent)
     features = np.concatenate([deter, stoch.reshape(LENGTH, SEQUENCES, -1)], axis=-1)
 
     hidden = numpy_model.mlp(params["decoder"]["mlp"], features)
@@ -86,7 +86,7 @@ def test_every_loss_is_its_formula(spec: EnvSpec, free_nats: float) -> None:
     reward_logits = numpy_model.head(params["reward"], features)
     bins = s.networks.bins.values.astype(np.float64)
     prior = numpy_model.prior(params["rssm"], s.networks.rssm.groups, 0.01, deter)
-    kl = numpy_model.categorical_kl(np.float64(s.posterior.logits), prior)
+    kl = numpy_model.categorical_kl(numpy_model.as_float64(s.posterior.logits), prior)
     assert kl.min() < 1.5 < kl.max()
     expected = {
         "decoder": decoder,
@@ -169,7 +169,7 @@ def test_the_continue_target_is_the_discount_and_zero_at_the_end(setup: Setup) -
         return jnp.sum(setup.losses(params, setup.posterior, jnp.float32(1.0))[0]["continue_"])
 
     bias_gradient = jax.jit(jax.grad(total))(setup.params)["continue"]["out"]["dense"]["bias"]
-    deter, stoch = (np.float64(part) for part in setup.posterior.latent)
+    deter, stoch = (numpy_model.as_float64(part) for part in setup.posterior.latent)
     features = np.concatenate([deter, stoch.reshape(LENGTH, SEQUENCES, -1)], axis=-1)
     alive = numpy_model.sigmoid(numpy_model.head(numpy_model.as_float64(setup.params["continue"]), features)[..., 0])
     expected = (alive - (1.0 - setup.batch.is_terminal) * GAMMA).sum()

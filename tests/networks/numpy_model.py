@@ -13,7 +13,7 @@ Array = np.ndarray
 
 
 def as_float64(tree: Any) -> Any:
-    """Nested parameters as float64 arrays."""
+    """Nested parameters, or an array, in float64."""
     if hasattr(tree, "items"):
         return {name: as_float64(value) for name, value in tree.items()}
     return np.asarray(tree, np.float64)

@@ -13,6 +13,7 @@ import pytest
 from dreamerjax import agent, policy
 from dreamerjax.config import BinsConfig, ModelConfig
 from dreamerjax.networks.build import build_networks
+from dreamerjax.networks.layers import apply
 from dreamerjax.ops import distributions, scalars
 from dreamerjax.types import ActionSpec, EnvSpec, ObservationSpec
 from tests.helpers import CONTINUOUS, MIXED, VECTOR, initial_state, make_networks, observations, random_params
@@ -29,7 +30,7 @@ def test_the_encoder_reads_every_kind_of_observation() -> None:
     params = random_params(networks)["world_model"]["encoder"]
     inputs = observations(MIXED, (4, 3), np.random.default_rng(1))
     expected = numpy_model.encode(numpy_model.as_float64(params), MIXED.observations, inputs)
-    actual = networks.encoder.apply({"params": params}, inputs)
+    actual = apply(networks.encoder, params, inputs)
     np.testing.assert_allclose(actual, expected, rtol=1e-4, atol=1e-5)
 
 
@@ -38,15 +39,15 @@ def test_the_encoder_does_not_depend_on_the_order_of_the_keys() -> None:
     reordered = make_networks(EnvSpec(dict(reversed(MIXED.observations.items())), MIXED.action))
     params = random_params(networks)["world_model"]["encoder"]
     inputs = observations(MIXED, (4,), np.random.default_rng(2))
-    outputs = [n.encoder.apply({"params": params}, inputs) for n in (networks, reordered)]
-    np.testing.assert_array_equal(*outputs)
+    outputs = [apply(n.encoder, params, inputs) for n in (networks, reordered)]
+    np.testing.assert_array_equal(outputs[0], outputs[1])
 
 
 def test_the_decoder_predicts_every_observation() -> None:
     networks = make_networks(MIXED)
     params = random_params(networks)["world_model"]["decoder"]
     inputs = features(networks)
-    outputs = networks.decoder.apply({"params": params}, inputs)
+    outputs = apply(networks.decoder, params, inputs)
     numpy_params = numpy_model.as_float64(params)
     for name, size in {"number": 3, "parts": 6, "state": 3}.items():
         hidden = numpy_model.mlp(numpy_params["mlp"], inputs.astype(np.float64))
@@ -59,7 +60,7 @@ def test_reward_and_critic_predict_exactly_zero_at_the_start() -> None:
     networks = make_networks()
     params = initial_state(networks).params
     for head, part in ((networks.reward, params["world_model"]["reward"]), (networks.critic, params["critic"])):
-        logits = head.apply({"params": part}, features(networks) * 100)
+        logits = apply(head, part, features(networks) * 100)
         np.testing.assert_array_equal(scalars.two_hot_mean(logits, networks.bins), 0.0)
 
 
@@ -67,7 +68,7 @@ def test_reward_and_critic_predict_exactly_zero_at_the_start() -> None:
 def test_the_actor_starts_almost_uniform(spec: EnvSpec) -> None:
     networks = make_networks(spec)
     inputs = jnp.asarray(features(networks))
-    outputs = networks.actor.apply(networks.actor.init(jax.random.key(0), inputs), inputs)
+    outputs = apply(networks.actor, networks.actor.init(jax.random.key(0), inputs)["params"], inputs)
     if spec.action.is_discrete:
         first = policy.mode(networks, outputs) * 0
         log_prob, entropy = policy.log_prob_and_entropy(networks, outputs, first)

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dreamerjax.networks.layers import MLP, BlockLinear, Linear, NormAct, draw_kernels
+from dreamerjax.networks.layers import MLP, BlockLinear, Linear, NormAct, apply, draw_kernels
 from tests.networks import numpy_model
 
 
@@ -24,13 +24,13 @@ def test_norm_act_is_rms_norm_then_silu(shape: tuple[int, ...]) -> None:
     inputs = np.random.default_rng(0).normal(size=shape).astype(np.float32) * 4
     params = perturbed(NormAct().init(jax.random.key(0), jnp.asarray(inputs))["params"])
     expected = numpy_model.norm_silu(numpy_model.as_float64(params), inputs.astype(np.float64))
-    np.testing.assert_allclose(NormAct().apply({"params": params}, inputs), expected, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(apply(NormAct(), params, inputs), expected, rtol=1e-5, atol=1e-6)
 
 
 def test_norm_act_forgets_the_size_of_its_input() -> None:
     inputs = jnp.asarray(np.random.default_rng(1).normal(size=(4, 8)), jnp.float32)
-    params = {"params": NormAct().init(jax.random.key(0), inputs)["params"]}
-    small, large = NormAct().apply(params, inputs * 10), NormAct().apply(params, inputs * 1000)
+    params = NormAct().init(jax.random.key(0), inputs)["params"]
+    small, large = apply(NormAct(), params, inputs * 10), apply(NormAct(), params, inputs * 1000)
     np.testing.assert_allclose(small, large, rtol=1e-5, atol=1e-6)
 
 
@@ -45,7 +45,7 @@ def test_block_linear_is_a_dense_layer_with_a_block_diagonal_matrix(blocks: int,
         rows, columns = 16 // blocks, 8 // blocks
         matrix[rows * i : rows * (i + 1), columns * i : columns * (i + 1)] = params["kernel"][i]
     assert np.count_nonzero(matrix) == 16 * 8 // blocks
-    np.testing.assert_allclose(layer.apply({"params": params}, inputs), inputs @ matrix, rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(apply(layer, params, inputs), inputs @ matrix, rtol=1e-5, atol=1e-5)
 
 
 def test_mlp_alternates_dense_and_norm_act() -> None:
@@ -53,7 +53,7 @@ def test_mlp_alternates_dense_and_norm_act() -> None:
     params = perturbed(MLP(5, 3).init(jax.random.key(0), jnp.asarray(inputs))["params"])
     assert sorted(params) == ["linear0", "linear1", "linear2", "norm0", "norm1", "norm2"]
     expected = numpy_model.mlp(numpy_model.as_float64(params), inputs.astype(np.float64))
-    np.testing.assert_allclose(MLP(5, 3).apply({"params": params}, inputs), expected, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(apply(MLP(5, 3), params, inputs), expected, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("scale", [1.0, 0.01])

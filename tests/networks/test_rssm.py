@@ -49,7 +49,7 @@ def blocks_setup(request: pytest.FixtureRequest) -> Setup:
 def test_the_recurrent_step_is_a_block_diagonal_gru(blocks_setup: Setup) -> None:
     s = blocks_setup
     actual = s.apply("recurrent", s.deter, s.stoch, s.apply("project_action", s.action))
-    expected = numpy_model.gru(s.numpy, s.rssm.blocks, *(np.float64(x) for x in (s.deter, s.stoch, s.action)))
+    expected = numpy_model.gru(s.numpy, s.rssm.blocks, *(numpy_model.as_float64(x) for x in (s.deter, s.stoch, s.action)))
     np.testing.assert_allclose(actual, expected, rtol=1e-4, atol=1e-5)
 
 
