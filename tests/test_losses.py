@@ -6,10 +6,14 @@ from functools import partial
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from dreamerjax import agent
+from dreamerjax.actor_critic import dream_targets, replay_critic_loss, value
+from dreamerjax.imagination import imagine
+from dreamerjax.world_model import feature
 from tests.helpers import (
     HORIZON,
     LENGTH,
@@ -154,3 +158,42 @@ def test_the_return_scale_averages_the_dreams_percentiles() -> None:
     spread = float(scale.high - scale.low) / rate
     np.testing.assert_allclose(metrics["dream/return_scale"], max(1.0, spread), rtol=1e-4)
     assert float(scale.low) / rate < metrics["dream/return_mean"] < float(scale.high) / rate
+
+
+def test_dreams_from_terminal_states_count_for_nothing() -> None:
+    """An actor cannot act after the end."""
+    batch, everything = random_batch(NETWORKS, ends=0.0), noise()
+    ended = np.zeros((LENGTH, SEQUENCES), bool)
+    ended[2] = True
+    for t, counts in ((2, False), (3, True)):
+        one = everything._replace(
+            starts=everything.starts[t : t + 1],
+            action=everything.action[:, t : t + 1],
+            latent=everything.latent[:, t : t + 1],
+        )
+        result, _ = losses(batch._replace(is_last=ended, is_terminal=ended), one)
+        assert (float(result["actor"]) != 0) == counts
+        assert (float(result["critic"]) > 0) == counts
+
+
+def test_the_replay_critic_is_bootstrapped_from_dreams_where_there_are_any() -> None:
+    """Put together by hand: the imagined return of each start in its place, the critic's value everywhere else."""
+    batch, numbers, drawn = random_batch(NETWORKS, seed=4), hyper(), noise(2)
+    result, (_, posterior, _) = losses(batch, drawn)
+    model, actor, critic = (STATE.params[part] for part in ("world_model", "actor", "critic"))
+    flat = [(t, b) for row in np.asarray(drawn.starts) for b, t in enumerate(row)]
+    latent = jax.tree.map(lambda leaf: jnp.stack([leaf[t, b] for t, b in flat]), posterior.latent)
+    action, stoch = (uniform.reshape(HORIZON, len(flat), -1) for uniform in (drawn.action, drawn.latent))
+    dream = imagine(NETWORKS, model, actor, latent, action, stoch)
+    alive = jnp.ones(len(flat))
+    targets = dream_targets(NETWORKS, model, critic, STATE.slow_critic, dream, alive, lambda_=numbers.lambda_)
+    inputs = feature(posterior.latent)
+    bootstrap = np.array(value(NETWORKS, critic, inputs))
+    for (t, b), imagined in zip(flat, np.asarray(targets.returns[0]), strict=True):
+        bootstrap[t, b] = imagined
+    real: Any = (batch.reward, batch.is_last, batch.is_terminal, jnp.asarray(bootstrap))
+    expected = replay_critic_loss(
+        NETWORKS, critic, STATE.slow_critic, inputs, *real,
+        gamma=numbers.gamma, lambda_=numbers.lambda_, slow_regularizer=numbers.slow_regularizer,
+    )  # fmt: skip
+    np.testing.assert_allclose(result["replay_critic"], expected.mean(), rtol=1e-4)
