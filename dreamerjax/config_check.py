@@ -142,6 +142,12 @@ def _data(config: Config) -> Iterator[str]:
             f"behavior.starts must be at most train.batch_size * train.batch_length = {steps} (0: all of them), "
             f"not {config.behavior.starts}"
         )
+    if config.behavior.starts % train.batch_size:
+        near = max(train.batch_size, config.behavior.starts // train.batch_size * train.batch_size)
+        yield (
+            f"behavior.starts must be divisible by train.batch_size ({train.batch_size}), so that each sequence gives as "
+            f"many: {near}, not {config.behavior.starts}"
+        )
     smallest = config.env.num_envs * (train.batch_length + 1)
     if config.replay.capacity < smallest:
         yield (

@@ -82,6 +82,8 @@ def collect(session: Session) -> None:
     config = session.config.train
     random = session.env_steps < config.random_steps
     steps = pacing.steps_until_event(config, session.env_steps, session.counters.updates)
+    if not session.replay.ready():  # an update may be due before there is a sequence to learn from
+        steps = max(steps, 1)
     ticks = -(-steps // session.config.env.num_envs)
     for episode in session.collector.collect(session.random_policy if random else session.policy, ticks):
         outcome.log_episode(session, episode, random=random)

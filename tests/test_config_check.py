@@ -68,6 +68,7 @@ def test_ranges_in_words(interval: Range, text: str) -> None:
         ({"model__min_std": 2.0}, r"model.min_std \(2\) must be below model.max_std \(1\)"),
         ({"model__bins__low": 30.0}, r"model.bins.low \(30\) must be below model.bins.high \(20\)"),
         ({"model__bins__count": 64}, "model.bins.count must be odd .* 65, not 64"),
+        ({"behavior__starts": 250}, r"behavior.starts must be divisible by train.batch_size \(16\).*: 240, not 250"),
         ({"behavior__starts": 513}, r"behavior.starts must be at most .* = 512 \(0: all of them\), not 513"),
         ({"replay__capacity": 131}, r"replay.capacity must be at least .* = 132, not 131"),
         ({"parallel__devices": 3}, r"train.batch_size \(16\) must be divisible by parallel.devices \(3\)"),

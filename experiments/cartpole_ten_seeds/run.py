@@ -59,7 +59,7 @@ def go_on(root: Path, steps: int, seed: int) -> None:
     """Continue a solved seed for so many environment steps, on one core."""
     run = run_of(root, seed)
     total = json.loads((run / "solved.json").read_text())["env_steps"] + steps
-    options = ("train.stop_at_return=null", f"train.steps={total}", "parallel.devices=1")
+    options = ("train.stop_at_return=null", f"train.steps={total}", "train.eval_every=1000", "parallel.devices=1")
     train(root / f"after{seed}.log", f"resume={run}", *options)
     print(f"seed {seed}: done", flush=True)
 
