@@ -157,7 +157,7 @@ class CheckpointStore:
                 cleanup_tmp_directories=True,  # what a killed process was writing
                 lightweight_initialize=True,  # else damaged metadata of an old checkpoint would be an error here
             )
-            handlers = {name: array_handler() for name in ("state", "replay")}
+            handlers = {"state": array_handler(), "replay": array_handler(), "info": ocp.JsonCheckpointHandler()}
             self._manager = ocp.CheckpointManager(self.directory, options=options, item_handlers=handlers)
         return self._manager
 

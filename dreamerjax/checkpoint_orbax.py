@@ -38,7 +38,8 @@ def _patient(method: Callable[..., Awaitable[Sequence[Any] | None]]) -> Callable
 
     async def for_each(*lists: Sequence[Any] | None) -> list[Any]:
         rows = zip(*(values for values in lists if values is not None), strict=True)
-        results = await asyncio.gather(*(method(*([value] for value in row)) for row in rows), return_exceptions=True)
+        calls = (method(*([value] for value in row)) for row in rows)
+        results: list[Any] = await asyncio.gather(*calls, return_exceptions=True)
         for result in results:
             if isinstance(result, BaseException):
                 raise result

@@ -49,7 +49,7 @@ def log_baseline(session: Session) -> None:
 
 def evaluate(session: Session) -> None:
     """Evaluate the greedy and the sampled policy, log, and keep the best checkpoint."""
-    counters, config = session.counters, session.config.train
+    counters = session.counters
     values: dict[str, float] = {}
     for name, result in session.evaluate().items():
         for statistic in ("mean", "std", "min", "max"):
@@ -81,6 +81,7 @@ def announce_resume(session: Session, exact: bool, reason: str) -> None:
 
 def wrap_up(session: Session, ending: Ending) -> None:
     """A last evaluation unless interrupted, and the last checkpoint; returns when it is on disk."""
+    session.trace.close()
     if ending.name != "interrupted" and session.counters.updates and session.counters.last_step != session.env_steps:
         evaluate(session)
     if ending.name == "finished" and session.solved:

@@ -85,8 +85,10 @@ def collect(session: Session) -> None:
     if not session.replay.ready():  # an update may be due before there is a sequence to learn from
         steps = max(steps, 1)
     ticks = -(-steps // session.config.env.num_envs)
-    for episode in session.collector.collect(session.random_policy if random else session.policy, ticks):
-        outcome.log_episode(session, episode, random=random)
+    policy = session.random_policy if random else session.policy
+    for _ in range(ticks):  # one by one: a fault must not lose the episodes before it
+        for episode in session.collector.collect(policy, 1):
+            outcome.log_episode(session, episode, random=random)
     if random and session.env_steps >= config.random_steps:
         outcome.log_baseline(session)
 
