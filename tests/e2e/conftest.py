@@ -1,0 +1,52 @@
+"""Runs that several tests look at, and a process that is left as it was found."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import jax
+import pytest
+
+from tests.e2e import trials
+
+CACHE_SETTINGS = ("jax_persistent_cache_min_entry_size_bytes", "jax_persistent_cache_min_compile_time_secs")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _programs_and_environments() -> Iterator[None]:
+    """Runs in this process use its compilation cache and find the environments of the tests."""
+    saved = {name: jax.config.values[name] for name in CACHE_SETTINGS}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("JAX_COMPILATION_CACHE_DIR", jax.config.values["jax_compilation_cache_dir"])
+        for directory in trials.ENV_PATH:
+            patch.syspath_prepend(directory)
+        yield
+    for name, value in saved.items():
+        jax.config.update(name, value)
+
+
+@pytest.fixture(scope="session")
+def cartpole(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, subprocess.CompletedProcess[str]]:
+    """A run on CartPole-v1 from the command line, and its process."""
+    root = tmp_path_factory.mktemp("cartpole")
+    arguments = [*trials.TINY, f"run.root={root / 'runs'}", "run.name=first", "run.hypothesis=it runs"]
+    done = trials.run_command("train", *arguments, cwd=root)
+    assert done.returncode == 0, done.stderr
+    return trials.only_run(root / "runs"), done
+
+
+@pytest.fixture(scope="session")
+def reference(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run on the trial environment that nothing interrupted. Not to be written to: see `copy`."""
+    root = tmp_path_factory.mktemp("reference")
+    assert trials.run_here(root, trials.TRIAL) == 0
+    return trials.only_run(root)
+
+
+@pytest.fixture
+def copy(reference: Path, tmp_path: Path) -> Path:
+    """A run like `reference` that a test may change."""
+    return Path(shutil.copytree(reference, tmp_path / reference.name))

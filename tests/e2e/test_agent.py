@@ -1,0 +1,101 @@
+"""A trained agent from Python."""
+
+from __future__ import annotations
+
+import runpy
+import sys
+from pathlib import Path
+
+import gymnasium as gym
+import jax
+import numpy as np
+import pytest
+
+from dreamerjax import Agent
+from dreamerjax.agent import acting_params
+from dreamerjax.errors import UserError
+from tests.e2e import trials
+from tests.e2e.test_run import Cartpole
+
+EXAMPLE = Path(__file__).parents[2] / "examples" / "act.py"
+
+
+@pytest.fixture(scope="module")
+def agent(reference: Path) -> Agent:
+    return Agent.load(reference)
+
+
+def test_example(cartpole: Cartpole, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(sys, "argv", ["act.py", str(cartpole[0])])
+    runpy.run_path(str(EXAMPLE), run_name="__main__")
+    word, number = capsys.readouterr().out.split()
+    assert word == "return"
+    assert 1 <= int(number) <= 500
+
+
+def play(agent: Agent, steps: int, *, greedy: bool) -> list[int]:
+    """The actions of the first `steps` steps of an episode that does not end by itself."""
+    env = gym.make(agent.config.env.id).unwrapped
+    observation, _ = env.reset(seed=3)
+    state, actions = None, []
+    for _ in range(steps):
+        action, state = agent.act(observation, state, greedy=greedy)
+        assert env.action_space.contains(action)
+        actions.append(int(action))
+        observation, *_ = env.step(action)
+    return actions
+
+
+def test_acts_as_the_policy_of_an_evaluation_does(agent: Agent) -> None:
+    """One environment at a time or as one of a vector: the same greedy actions."""
+    env = gym.make(agent.config.env.id).unwrapped
+    observation, _ = env.reset(seed=3)
+    policy, is_first, actions = agent.policy(1, greedy=True), np.array([True]), []
+    for _ in range(20):
+        action, _ = policy({"state": observation[None]}, is_first)
+        actions.append(int(action[0, 0]))
+        observation, *_ = env.step(actions[-1])
+        is_first = np.array([False])
+    assert play(agent, 20, greedy=True) == actions
+
+
+def test_sampled_actions_are_those_of_the_seed(reference: Path, agent: Agent) -> None:
+    first = play(agent, 40, greedy=False)
+    assert play(agent, 40, greedy=False) == first
+    assert play(Agent.load(reference, seed=1), 40, greedy=False) != first
+    assert set(first) == {0, 1}
+
+
+def test_a_state_can_be_used_again(agent: Agent) -> None:
+    observation = np.ones(4, np.float32)
+    _, state = agent.act(observation)
+    before = jax.tree.map(np.array, state[0])
+    _, one = agent.act(2 * observation, state)
+    _, other = agent.act(2 * observation, state)
+    for left, right in zip(jax.tree.leaves(one), jax.tree.leaves(other), strict=True):
+        np.testing.assert_array_equal(left, right)
+    for left, right in zip(jax.tree.leaves(before), jax.tree.leaves(state[0]), strict=True):
+        np.testing.assert_array_equal(left, right)
+    assert not np.array_equal(one[0].latent.deter, state[0].latent.deter)
+
+
+def test_checkpoints_are_chosen_by_name(reference: Path, agent: Agent) -> None:
+    assert agent.env_step == 120
+    assert Agent.load(reference, checkpoint="best").env_step == trials.summary(reference)["best_step"]
+    assert Agent.load(reference.name, root=str(reference.parent)).env_step == 120
+
+
+def test_parameters_are_the_checkpoints(reference: Path, agent: Agent) -> None:
+    saved = acting_params(trials.latest(reference).arrays["train"]["params"])
+    jax.tree.map(np.testing.assert_array_equal, agent.params, saved)
+
+
+def test_what_cannot_be_loaded_is_one_line(copy: Path) -> None:
+    with pytest.raises(UserError, match="no run at nowhere"):
+        Agent.load("nowhere")
+    with pytest.raises(UserError, match=r"no checkpoint in .*/bets"):
+        Agent.load(copy, checkpoint="bets")
+    config = copy / "config.yaml"
+    config.write_text(config.read_text().replace("deter: 16", "deter: 32"))
+    with pytest.raises(UserError, match=r"another model family: model\.deter is 16 there and 32 here"):
+        Agent.load(copy)

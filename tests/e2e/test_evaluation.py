@@ -1,0 +1,98 @@
+"""The evaluate command on finished runs."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from dreamerjax import evaluate
+from dreamerjax.cli import main
+from tests.e2e import trials
+from tests.e2e.test_run import Cartpole
+
+
+def evaluate_here(*arguments: str) -> int:
+    """The command in this process."""
+    return main(evaluate.run, list(arguments), schema=evaluate.EvaluateConfig)
+
+
+@pytest.fixture(scope="module")
+def evaluated(cartpole: Cartpole) -> subprocess.CompletedProcess[str]:
+    """A run that was trained on two devices, evaluated in a process with one."""
+    run, _ = cartpole
+    return trials.run_command("evaluate", f"run={run}", "episodes=5", cwd=run.parent)
+
+
+def test_command(cartpole: Cartpole, evaluated: subprocess.CompletedProcess[str]) -> None:
+    run, _ = cartpole
+    assert (evaluated.returncode, evaluated.stderr) == (0, "")
+    report = json.loads((run / "evaluation_latest_greedy.json").read_text())
+    returns = np.array(report["returns"])
+    assert len(returns) == report["episodes"] == 5
+    low, high = report["return_mean_95"]
+    assert low <= report["return_mean"] <= high
+    assert (report["return_mean"], report["return_std"]) == (returns.mean(), returns.std())
+    assert (report["return_min"], report["return_max"]) == (returns.min(), returns.max())
+    assert (report["run"], report["env_step"], report["env_id"]) == (str(run), 120, "CartPole-v1")
+    assert (
+        f"return over 5 episodes: mean {returns.mean():.2f} (95% interval {low:.2f} to {high:.2f}), "
+        f"std {returns.std():.2f}, min {returns.min():.2f}, max {returns.max():.2f}"
+    ) in evaluated.stdout
+    assert f"CartPole-v1, greedy policy of {run}, latest checkpoint (environment step 120)" in evaluated.stdout
+
+
+def test_the_number_of_devices_and_streams_changes_nothing(
+    cartpole: Cartpole, evaluated: subprocess.CompletedProcess[str], tmp_path: Path
+) -> None:
+    run, _ = cartpole
+    assert evaluated.returncode == 0
+    alone = json.loads((run / "evaluation_latest_greedy.json").read_text())
+    output = tmp_path / "two.json"
+    assert evaluate_here(f"run={run}", "episodes=5", "num_envs=5", f"output={output}") == 0
+    assert json.loads(output.read_text()) == alone
+
+
+@pytest.mark.parametrize(("checkpoint", "policy"), [("latest", "sampled"), ("best", "greedy")])
+def test_choices(reference: Path, tmp_path: Path, checkpoint: str, policy: str) -> None:
+    output = tmp_path / "report.json"
+    arguments = [f"run={reference}", "episodes=4", "num_envs=2", f"output={output}"]
+    assert evaluate_here(*arguments, f"checkpoint={checkpoint}", f"policy={policy}") == 0
+    report = json.loads(output.read_text())
+    assert (report["checkpoint"], report["policy"], report["episodes"]) == (checkpoint, policy, 4)
+    summary = trials.summary(reference)
+    assert report["env_step"] == (summary["best_step"] if checkpoint == "best" else summary["env_steps"])
+
+
+def test_of_a_run_named_latest(copy: Path) -> None:
+    assert evaluate_here("run=latest", f"root={copy.parent}", "episodes=2") == 0
+    assert json.loads((copy / "evaluation_latest_greedy.json").read_text())["run"] == str(copy)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["run=nowhere"], "no run at nowhere"),
+        ([], "run"),
+        (["run=RUN", "episodes=0"], "episodes=0 must be at least 1"),
+        (["run=RUN", "num_envs=0"], "num_envs=0 must be at least 1"),
+        (["run=RUN", "checkpoint=newest"], "checkpoint"),
+        (["run=RUN", "epsiodes=3"], "epsiodes"),
+    ],
+)
+def test_mistakes_are_one_line(reference: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], message: str) -> None:
+    assert evaluate_here(*(argument.replace("RUN", str(reference)) for argument in arguments)) == 2
+    err = capsys.readouterr().err
+    assert err.startswith("error: ")
+    assert err.count("\n") == 1
+    assert message in err
+
+
+def test_without_a_best_checkpoint(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert trials.run_here(tmp_path, trials.TRIAL, *trials.RANDOM_ONLY) == 0
+    run = trials.only_run(tmp_path)
+    assert evaluate_here(f"run={run}", "checkpoint=best") == 2
+    assert f"no checkpoint in {run}/checkpoints/best" in capsys.readouterr().err

@@ -1,0 +1,84 @@
+"""A trainer among other processes: on the same run, above its environments, under Ctrl-C."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.e2e import trials
+
+PATIENCE = 120.0  # seconds that a busy machine may take
+
+
+@contextmanager
+def trainer(root: Path) -> Iterator[tuple[subprocess.Popen[str], Path, list[int]]]:
+    """A random policy in two subprocess environments without end: the process, its run and its children's ids."""
+    endless = ("train.steps=1000000000", "train.random_steps=1000000000", "env.vectorization=subprocess")
+    arguments = trials.command("train", *trials.TINY, trials.TRIAL, *endless, f"run.root={root}")
+    with subprocess.Popen(
+        arguments,
+        env=trials.environment(),
+        cwd=root.parent,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    ) as process:
+        try:
+            wait_until(lambda: any(root.glob("*/checkpoints/latest/save_000002")) or process.poll() is not None)
+            yield process, trials.only_run(root), children(process.pid)
+        finally:
+            process.kill()
+
+
+def wait_until(condition: object) -> None:
+    """Poll until `condition()` holds, or give up."""
+    assert callable(condition)
+    deadline = time.monotonic() + PATIENCE
+    while not condition() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert condition()
+
+
+def children(pid: int) -> list[int]:
+    """The ids of a process's children, from whichever of its threads."""
+    lists = [path.read_text() for path in Path(f"/proc/{pid}/task").glob("*/children")]
+    return [int(child) for text in lists for child in text.split()]
+
+
+def is_alive(pid: int) -> bool:
+    """Whether a process runs; one that has ended but was not waited for does not."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
+    except OSError:
+        return False
+
+
+def test_the_second_trainer_is_refused_and_nothing_outlives_a_kill(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with trainer(tmp_path / "runs") as (process, run, workers):
+        assert len(workers) >= 2
+        assert trials.resume_here(run) == 1
+        assert capsys.readouterr().err == f"error: run {run} is being trained by another process (pid {process.pid})\n"
+        assert process.poll() is None
+        process.kill()
+        wait_until(lambda: not any(is_alive(pid) for pid in workers))
+    assert not (run / "summary.json").exists()
+
+
+def test_ctrl_c_reaches_the_whole_group_and_the_run_ends_well(tmp_path: Path) -> None:
+    with trainer(tmp_path / "runs") as (process, run, workers):
+        os.killpg(process.pid, signal.SIGINT)
+        out, err = process.communicate(timeout=PATIENCE)
+        assert (process.returncode, err) == (130, "")
+        assert "interrupted after" in out
+        wait_until(lambda: not any(is_alive(pid) for pid in workers))
+    summary = trials.summary(run)
+    assert (summary["outcome"], summary["error"]) == ("interrupted", None)
+    assert trials.latest(run).step == summary["env_steps"]

@@ -1,0 +1,87 @@
+"""An environment with CartPole's shapes and short episodes, and variables of the process that make things go wrong in it.
+
+TRIAL says what (a key of EVENTS), TRIAL_AT at which step of an environment's life, over its episodes; it happens once in a
+process. TRIAL_NOISE makes the environment depend on more than its seed and actions. None of this is configuration: a run
+continues without it.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import resource
+import signal
+from collections.abc import Callable
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+from gymnasium.spaces import Box, Discrete
+
+_calls = itertools.count()
+
+
+def _raise() -> None:
+    raise RuntimeError("the gears\nare stuck")
+
+
+def _crash() -> None:
+    raise SystemExit(7)
+
+
+def _interrupt_twice() -> None:
+    os.kill(os.getpid(), signal.SIGINT)
+    os.kill(os.getpid(), signal.SIGINT)
+
+
+def _fill_disk() -> None:
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, resource.getrlimit(resource.RLIMIT_FSIZE)[1]))
+
+
+EVENTS: dict[str, Callable[[], None]] = {
+    "raise": _raise,
+    "crash": _crash,
+    "kill": lambda: os.kill(os.getpid(), signal.SIGKILL),
+    "terminate": lambda: os.kill(os.getpid(), signal.SIGTERM),
+    "interrupt": lambda: os.kill(os.getpid(), signal.SIGINT),
+    "interrupt_twice": _interrupt_twice,
+    "full_disk": _fill_disk,
+}
+
+
+class Trial(gym.Env[Any, Any]):
+    """A random walk that the actions push; ends at random or after 12 steps. Reward 1, or 0.5 for action 0."""
+
+    observation_space: gym.Space[Any] = Box(-np.inf, np.inf, (4,), np.float32)
+    action_space = Discrete(2)
+
+    def __init__(self) -> None:
+        self._life = 0
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
+        super().reset(seed=seed)
+        self._steps = 0
+        self._position = self.np_random.normal(size=4).astype(np.float32)
+        return self._position.copy(), {}
+
+    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        self._life, self._steps = self._life + 1, self._steps + 1
+        self._position += (0.1 * self.np_random.normal(size=4) + 0.05 * (int(action) - 0.5)).astype(np.float32)
+        observation, reward = self._position.copy(), 1.0 if action else 0.5
+        if "TRIAL_NOISE" in os.environ:
+            observation += next(_calls)
+        if self._life == int(os.environ.get("TRIAL_AT", 0)) and (event := os.environ.pop("TRIAL", None)):
+            EVENTS.get(event, lambda: None)()
+            observation[2] = np.nan if event == "nan_observation" else observation[2]
+            reward = np.inf if event == "inf_reward" else reward
+        return observation, reward, bool(self.np_random.random() < 0.05), self._steps >= 12, {}
+
+
+class Pixels(Trial):
+    """Observes an image."""
+
+    observation_space = Box(0, 255, (64, 64, 3), np.uint8)
+
+
+gym.register("Trial-v0", "trial_envs:Trial")
+gym.register("Pixels-v0", "trial_envs:Pixels")
