@@ -56,7 +56,7 @@ class TrainConfig:
     batch_length: int = 32  # steps per sequence
     updates_per_call: int = 1  # updates that run on the device in one lax.scan between two visits to the environment
     random_steps: int = 500  # environment steps of the uniformly random policy before the first update
-    eval_every: int = 500  # environment steps between evaluations; 0: never
+    eval_every: int = 1_000  # environment steps between evaluations; 0: never
     eval_episodes: int = 20  # episodes per evaluation and policy (greedy, sampled)
     stop_at_return: float | None = None  # stop when the greedy evaluation mean reaches this
     checkpoint_every: int = 2_000  # environment steps between checkpoints; one is always written at the end
