@@ -91,51 +91,66 @@ def wrap_up(session: Session, ending: Ending) -> None:
     session.best.wait()
 
 
-def close(session: Session, ending: Ending) -> None:
-    """Write the summary, then the learning curve, and end everything that the session started.
+def rescue(session: Session) -> None:
+    """A last checkpoint of a run that an error ends; that it cannot be written is said, but does not hide the error."""
+    try:
+        session.save(session.latest, with_replay=True)
+        session.latest.wait()
+    except UserError as error:
+        session.logger.message(f"error: {error}")
 
-    A run that could not be continued is left as it was.
+
+def close(session: Session, ending: Ending) -> None:
+    """Write the report and end everything that the session started.
+
+    A run that could not be continued is left as it was. A fault in here does not hide the error that ended the run.
     """
-    counters, run = session.counters, session.run
     if not ending.began:
         session.close()
         return
     try:
-        run.write_summary(
-            {
-                "outcome": ending.name,
-                "error": None if ending.error is None else f"{type(ending.error).__name__}: {ending.error}",
-                "env_steps": session.env_steps,
-                "updates": counters.updates,
-                "episodes": session.collector.episodes,
-                "seconds": session.seconds,
-                "process_seconds": process_seconds(),
-                "first_update_seconds": session.stopwatch.first_update,
-                "loop_overhead": session.stopwatch.overhead,
-                "baseline_return": counters.baseline_return,
-                "solved_step": counters.solved_step if session.solved else None,
-                "solved_seconds": counters.solved_seconds if session.solved else None,
-                "last_return": counters.last_return,
-                "last_sampled_return": counters.last_sampled_return,
-                "last_step": counters.last_step,
-                "best_return": counters.best_return,
-                "best_step": counters.best_step,
-                "replay_steps": len(session.replay),
-                "replay_bytes": session.replay.nbytes,
-            }
-        )
-        write_learning_curve(
-            read_metrics(run.metrics),
-            run.media / "learning_curve.png",
-            title=f"{session.config.env.id}, {run.path.name}",
-            threshold=session.config.train.stop_at_return,
-        )
+        try:
+            write_report(session, ending)
+        finally:
+            session.close()
     except UserError:
         if ending.error is None:
             raise
-    finally:
-        session.close()
     say_goodbye(session, ending)
+
+
+def write_report(session: Session, ending: Ending) -> None:
+    """The summary, then the learning curve."""
+    counters, run = session.counters, session.run
+    run.write_summary(
+        {
+            "outcome": ending.name,
+            "error": None if ending.error is None else f"{type(ending.error).__name__}: {ending.error}",
+            "env_steps": session.env_steps,
+            "updates": counters.updates,
+            "episodes": session.collector.episodes,
+            "seconds": session.seconds,
+            "process_seconds": process_seconds(),
+            "first_update_seconds": session.stopwatch.first_update,
+            "loop_overhead": session.stopwatch.overhead,
+            "baseline_return": counters.baseline_return,
+            "solved_step": counters.solved_step if session.solved else None,
+            "solved_seconds": counters.solved_seconds if session.solved else None,
+            "last_return": counters.last_return,
+            "last_sampled_return": counters.last_sampled_return,
+            "last_step": counters.last_step,
+            "best_return": counters.best_return,
+            "best_step": counters.best_step,
+            "replay_steps": len(session.replay),
+            "replay_bytes": session.replay.nbytes,
+        }
+    )
+    write_learning_curve(
+        read_metrics(run.metrics),
+        run.media / "learning_curve.png",
+        title=f"{session.config.env.id}, {run.path.name}",
+        threshold=session.config.train.stop_at_return,
+    )
 
 
 def say_goodbye(session: Session, ending: Ending) -> None:

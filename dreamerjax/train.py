@@ -142,7 +142,7 @@ def run(config: Config) -> int:
     except BaseException as error:
         ending.failed(error)
         if ending.began and isinstance(error, UserError) and not isinstance(error, DivergedError):
-            session.save(session.latest, with_replay=True)
+            outcome.rescue(session)
         raise
     finally:
         outcome.close(session, ending)

@@ -95,6 +95,7 @@ def test_full_disk(
     run, line = fail(tmp_path, monkeypatch, capfd, "full_disk")
     assert line == f"cannot write a checkpoint in {run}/checkpoints/latest: File too large"
     assert caplog.text == ""
+    assert trials.summary(run)["error"] == f"UserError: {line}"
     resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert trials.latest(run).step in (20, 40)  # the second was perhaps being written when the disk filled up
     assert trials.resume_here(run) == 0

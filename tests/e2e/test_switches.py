@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import jax
 import pytest
 
 from tests.e2e import trials
@@ -18,9 +19,10 @@ def test_profile_writes_a_trace(copy: Path, capsys: pytest.CaptureFixture[str]) 
 
 
 def test_without_jit(tmp_path: Path) -> None:
-    small = ("train.batch_size=2", "train.batch_length=4", "behavior.horizon=2", "train.random_steps=16", "train.steps=20")
-    short = ("train.train_ratio=4", "train.log_every=1", "train.eval_every=0", "env.time_limit=3")
-    assert trials.run_here(tmp_path, trials.TRIAL, *small, *short, "jit=false") == 0
+    small = ("train.batch_size=2", "train.batch_length=3", "behavior.horizon=2", "train.random_steps=16", "train.steps=20")
+    short = ("train.train_ratio=3", "train.log_every=1", "train.eval_every=0", "env.time_limit=3")
+    with jax.debug_key_reuse(False):  # which would check every single operation here
+        assert trials.run_here(tmp_path, trials.TRIAL, *small, *short, "jit=false") == 0
     run = trials.only_run(tmp_path)
     summary = trials.summary(run)
     assert (summary["outcome"], summary["updates"]) == ("finished", 1)
