@@ -91,13 +91,14 @@ def wrap_up(session: Session, ending: Ending) -> None:
     session.best.wait()
 
 
-def rescue(session: Session) -> None:
+def rescue(session: Session, error: UserError) -> None:
     """A last checkpoint of a run that an error ends; that it cannot be written is said, but does not hide the error."""
+    session.counters.fault = str(error)
     try:
         session.save(session.latest, with_replay=True)
         session.latest.wait()
-    except UserError as error:
-        session.logger.message(f"error: {error}")
+    except UserError as failed:
+        session.logger.message(f"error: {failed}")
 
 
 def close(session: Session, ending: Ending) -> None:

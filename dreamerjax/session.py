@@ -44,6 +44,7 @@ class Counters:
     baseline_returns: list[float] = field(default_factory=list)
     metric_sums: dict[str, float] = field(default_factory=dict)  # over the updates since the last log
     metric_count: int = 0
+    fault: str | None = None  # an error in the middle of a tick, after which this state was saved
     seconds: float = 0.0  # spent in earlier processes of this run
 
 
@@ -151,10 +152,13 @@ class Session:
         self.policy.params = self.learner.acting
         self.policy.load_state_dict(restored.arrays["policy"])
         self.counters = Counters(**restored.info["counters"])
-        exact = self.collector.load_state_dict(restored.arrays["collector"], restored.info["collector"])
+        exact, reason = self.collector.load_state_dict(restored.arrays["collector"], restored.info["collector"])
+        if self.counters.fault is not None:
+            exact, reason = False, f"the run was saved after a fault in the middle of a step: {self.counters.fault}"
+            self.counters.fault = None
         self.logger.truncate_after(self.counters.updates, self.env_steps)
         write_text(self.run.config_path, config_to_yaml(replace(self.config, resume=None)))
-        return exact
+        return exact, reason
 
     def close(self) -> None:
         """Finish background writes and end every process, thread and lock."""

@@ -142,7 +142,7 @@ def run(config: Config) -> int:
     except BaseException as error:
         ending.failed(error)
         if ending.began and isinstance(error, UserError) and not isinstance(error, DivergedError):
-            outcome.rescue(session)
+            outcome.rescue(session, error)
         raise
     finally:
         outcome.close(session, ending)

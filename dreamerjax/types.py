@@ -40,7 +40,8 @@ class ActionSpec:
     """The agent's view of the action space.
 
     Discrete: `sizes` holds the number of choices of each component (one for Discrete, several for MultiDiscrete); an action
-    is int32 (components,). Continuous: `sizes` is empty and an action is float32 (dimensions,) within [-1, 1].
+    is int32 (components,). Continuous: `sizes` is empty and an action is float32 (dimensions,); [-1, 1] spans the environment's
+    bounds, and a value beyond counts as the bound, for the environment and for the model.
     """
 
     sizes: tuple[int, ...] = ()

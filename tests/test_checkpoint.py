@@ -29,9 +29,7 @@ from dreamerjax.checkpoint_leaves import DamagedError, flatten, manifest, stored
 from dreamerjax.errors import UserError
 
 DTYPES = st.sampled_from([np.float32, np.float64, np.float16, np.uint8, np.int32, np.int64, np.uint64, np.bool_])
-ARRAYS = DTYPES.flatmap(
-    lambda dtype: hnp.arrays(dtype, hnp.array_shapes(min_dims=0, max_dims=3, min_side=0, max_side=3))
-)
+ARRAYS = DTYPES.flatmap(lambda dtype: hnp.arrays(dtype, hnp.array_shapes(min_dims=0, max_dims=3, min_side=0, max_side=3)))
 TREES = st.dictionaries(st.text(), st.recursive(ARRAYS, lambda inner: st.dictionaries(st.text(), inner), max_leaves=8))
 
 
@@ -192,9 +190,7 @@ DAMAGES = {
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
-def test_damage_to_any_file_never_gives_wrong_content(
-    damage: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_damage_to_any_file_never_gives_wrong_content(damage: str, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """Damage that does not touch the content is harmless; any other is named, and the checkpoint before is used."""
     original = tmp_path / "original"
     store = CheckpointStore(original, keep=2)

@@ -18,9 +18,7 @@ from dreamerjax.errors import UserError
 @given(
     learning_rate=st.floats(0, 1),
     seed=st.integers(0, 2**31 - 1),
-    hypothesis=st.text(
-        st.characters(max_codepoint=383, exclude_categories=["Cc", "Cs"], exclude_characters="$"), max_size=20
-    ),
+    hypothesis=st.text(st.characters(max_codepoint=383, exclude_categories=["Cc", "Cs"], exclude_characters="$"), max_size=20),
     stop=st.none() | st.floats(-1e6, 1e6),
 )
 def test_yaml_round_trip_is_exact(learning_rate: float, seed: int, hypothesis: str, stop: float | None) -> None:

@@ -23,9 +23,7 @@ def run(*arguments: str, cwd: Path, path: Path) -> subprocess.CompletedProcess[s
 
 
 def test_a_wheel_brings_its_configs(tmp_path: Path) -> None:
-    built = run(
-        "-m", "build", "--wheel", "--no-isolation", "--outdir", str(tmp_path), str(ROOT), cwd=tmp_path, path=ROOT
-    )
+    built = run("-m", "build", "--wheel", "--no-isolation", "--outdir", str(tmp_path), str(ROOT), cwd=tmp_path, path=ROOT)
     assert built.returncode == 0, built.stderr
     (wheel,) = tmp_path.glob("dreamerjax-*.whl")
     site = tmp_path / "site"

@@ -54,9 +54,7 @@ class Model:
         return inside and (start == 0 or self.held(stream, start - 1))
 
     def starts(self) -> set[tuple[int, int]]:
-        return {
-            (i, start) for i, steps in enumerate(self.steps) for start in range(len(steps)) if self.startable(i, start)
-        }
+        return {(i, start) for i, steps in enumerate(self.steps) for start in range(len(steps)) if self.startable(i, start)}
 
     def take_fresh(self, count: int) -> list[tuple[int, int]]:
         self.fresh = [entry for entry in self.fresh if self.startable(*entry)]
@@ -260,9 +258,7 @@ def test_a_state_of_another_shape_is_refused(other: Replay, what: str) -> None:
 def test_too_small_or_too_large_is_one_line() -> None:
     with pytest.raises(UserError, match=r"replay.capacity=9 leaves 3 steps for each of 3 streams; .* at least 12"):
         Replay(FIELDS, 3, 9, 3)
-    with pytest.raises(
-        UserError, match=r"replay.capacity=1000000000000 needs 31,000,000,000,000 bytes; this machine's"
-    ):
+    with pytest.raises(UserError, match=r"replay.capacity=1000000000000 needs 31,000,000,000,000 bytes; this machine's"):
         Replay(FIELDS, 2, 10**12, 3)
 
 

@@ -52,9 +52,7 @@ def test_runs_of_the_same_second_are_different(tmp_path: Path, monkeypatch: pyte
     assert find_run("latest", tmp_path) == paths[-1]
 
 
-@pytest.mark.parametrize(
-    ("name", "expected"), [("../x y/ä", "..-x-y"), ("", "run"), ("a.b-c_1", "a.b-c_1"), ("///", "run")]
-)
+@pytest.mark.parametrize(("name", "expected"), [("../x y/ä", "..-x-y"), ("", "run"), ("a.b-c_1", "a.b-c_1"), ("///", "run")])
 def test_any_name_makes_one_directory(name: str, expected: str, tmp_path: Path) -> None:
     run = create(tmp_path, name)
     assert run.path.parent == tmp_path
@@ -87,9 +85,7 @@ def test_runs_are_found_by_path_id_and_latest(tmp_path: Path, monkeypatch: pytes
         (lambda path: _foreign(path, '{"kind": "dreamer'), r"theirs is not a dreamerjax run"),
     ],
 )
-def test_missing_and_foreign_directories_are_refused(
-    prepare: Callable[[Path], None], message: str, tmp_path: Path
-) -> None:
+def test_missing_and_foreign_directories_are_refused(prepare: Callable[[Path], None], message: str, tmp_path: Path) -> None:
     prepare(tmp_path / "theirs")
     with pytest.raises(UserError, match=message) as caught:
         RunDirectory.open(tmp_path / "theirs", lock=True)

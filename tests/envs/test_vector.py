@@ -134,9 +134,7 @@ def test_a_worker_that_dies_is_a_fault_and_takes_the_others_along(make: Make) ->
     stepper = start(envs)
     pids = workers(envs)
     stepper.step(np.zeros((2, 1), np.int32), 0)
-    with pytest.raises(
-        EnvironmentFault, match=r"a subprocess of environment sample_envs:Faulty-v0 died: .*exit code 7"
-    ):
+    with pytest.raises(EnvironmentFault, match=r"a subprocess of environment sample_envs:Faulty-v0 died: .*exit code 7"):
         stepper.step(np.zeros((2, 1), np.int32), 2)
     assert envs.closed
     assert not any(is_alive(pid) for pid in pids)

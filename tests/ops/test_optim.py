@@ -52,9 +52,7 @@ def test_agc_matches_numpy(compiled: Compiler, scale: float) -> None:
 
 @given(tensors, tensors, st.floats(0.01, 10.0))
 @settings(deadline=None, max_examples=60)
-def test_agc_bounds_the_norm_keeps_the_direction_and_is_idempotent(
-    update: np.ndarray, param: np.ndarray, clip: float
-) -> None:
+def test_agc_bounds_the_norm_keeps_the_direction_and_is_idempotent(update: np.ndarray, param: np.ndarray, clip: float) -> None:
     clipped = np.asarray(optim.agc(jnp.asarray(update), jnp.asarray(param), jnp.float32(clip)), np.float64)
     limit = clip * max(1e-3, float(np.linalg.norm(param.astype(np.float64))))
     assert np.linalg.norm(clipped) <= limit * (1 + 1e-5)
@@ -88,9 +86,7 @@ def numpy_laprop(gradients: list[np.ndarray], beta1: float, beta2: float, eps: f
 @variants
 @pytest.mark.parametrize(("beta1", "beta2"), [(0.9, 0.999), (0.0, 0.9), (0.9, 0.0), (0.5, 0.99999)])
 def test_laprop_matches_numpy(compiled: Compiler, beta1: float, beta2: float) -> None:
-    update = compiled(
-        lambda gradients, state, beta1, beta2: optim.laprop_update(gradients, state, beta1=beta1, beta2=beta2)
-    )
+    update = compiled(lambda gradients, state, beta1, beta2: optim.laprop_update(gradients, state, beta1=beta1, beta2=beta2))
     rng = np.random.default_rng(0)
     gradients = [(rng.normal(size=6) * 10.0 ** rng.integers(-3, 3)).astype(np.float32) for _ in range(8)]
     expected = numpy_laprop(gradients, float(np.float32(beta1)), float(np.float32(beta2)), 1e-20)

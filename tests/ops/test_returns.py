@@ -41,9 +41,7 @@ def imagined(seed: int, *shape: int) -> tuple[Any, Any, Any, Any]:
 def test_lambda_returns_match_the_definition(compiled: Compiler, shape: tuple[int, ...], lam: float) -> None:
     inputs = imagined(0, *shape)
     expected = np.stack([numpy_lambda_return(*inputs, lam, t) for t in range(shape[0])])
-    np.testing.assert_allclose(
-        compiled(returns.lambda_returns)(*inputs, jnp.float32(lam)), expected, rtol=1e-5, atol=1e-5
-    )
+    np.testing.assert_allclose(compiled(returns.lambda_returns)(*inputs, jnp.float32(lam)), expected, rtol=1e-5, atol=1e-5)
 
 
 def test_lambda_zero_is_the_one_step_return() -> None:

@@ -39,9 +39,7 @@ def test_symlog_and_symexp_match_numpy(compiled: Compiler) -> None:
     x = np.concatenate([random_scalars(1000), [0.0, 1e-6, -1e-6]]).astype(np.float32)
     np.testing.assert_allclose(compiled(scalars.symlog)(x), numpy_symlog(x), rtol=1e-6)
     z = np.linspace(-20, 20, 1001, dtype=np.float32)
-    np.testing.assert_allclose(
-        compiled(scalars.symexp)(z), np.sign(z) * np.expm1(np.abs(z.astype(np.float64))), rtol=1e-5
-    )
+    np.testing.assert_allclose(compiled(scalars.symexp)(z), np.sign(z) * np.expm1(np.abs(z.astype(np.float64))), rtol=1e-5)
 
 
 @given(hnp.arrays(np.float32, 16, elements=float32s(-20, 20)))
