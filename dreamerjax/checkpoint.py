@@ -217,7 +217,12 @@ def _one_line(error: Exception) -> str:
 def _reason(error: Exception) -> str:
     """The operating system's words for a failed write, which tensorstore hides at the end of a long message."""
     known = [os.strerror(code) for code in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EROFS)]
-    return next((reason for reason in known if reason in str(error)), _one_line(error))
+    chain: BaseException | None = error
+    while chain is not None:  # cleaning up after the failed write may have failed too, and hidden it
+        if found := next((reason for reason in known if reason in str(chain)), None):
+            return found
+        chain = chain.__cause__ or chain.__context__
+    return _one_line(error)
 
 
 def _of(step: int | None) -> str:

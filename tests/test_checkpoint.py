@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import resource
@@ -256,6 +257,10 @@ def test_full_disk_is_one_line_and_spares_the_earlier(tmp_path: Path, capfd: pyt
         store.wait()
     assert str(caught.value) == f"cannot write a checkpoint in {tmp_path}: File too large"
     assert caught.value.exit_code == 1
+    del caught  # the error's frames keep the event loop's executor alive, and that its thread
+    deadline = time.monotonic() + 10
+    while gc.collect() >= 0 and not set(threading.enumerate()) <= before and time.monotonic() < deadline:
+        time.sleep(0.05)
     assert set(threading.enumerate()) <= before
     assert capfd.readouterr() == ("", "")
     assert_same(small_state(1), store.restore().arrays)
