@@ -84,6 +84,7 @@ def collect(root: Path, seeds: list[int]) -> list[dict[str, Any]]:
                 "loop_overhead": round(solved["loop_overhead"], 3),
                 "return_when_solved": solved["last_return"],
                 "evaluations_after": len(after),
+                "steps_after": curve[-1][0] - solved["env_steps"],
                 "share_above_475": round(float((after[:, 0] >= SOLVED).mean()), 3) if len(after) else None,
                 "worst_after": float(after[:, 0].min()) if len(after) else None,
                 "last": float(after[-1, 0]) if len(after) else None,
@@ -101,6 +102,7 @@ COLUMNS = {
     "process_seconds": "seconds from process start",
     "first_update_seconds": "seconds to first update",
     "return_when_solved": "greedy return then",
+    "steps_after": "steps watched afterwards",
     "share_above_475": "evaluations >= 475 afterwards",
     "worst_after": "worst evaluation afterwards",
     "last": "last evaluation",
@@ -139,9 +141,9 @@ def draw(rows: list[dict[str, Any]]) -> None:
     for row in rows:
         curve = np.array(row["curve"])
         axes.plot(curve[:, 0], curve[:, 1], color="#2f6db3", alpha=0.35, linewidth=1.2)
-    length = min(len(row["curve"]) for row in rows)
-    median = np.median([np.array(row["curve"])[:length, 1] for row in rows], axis=0)
-    axes.plot(np.array(rows[0]["curve"])[:length, 0], median, color="#123a63", linewidth=2.2, label="median of ten seeds")
+    grid = np.arange(1000, min(row["curve"][-1][0] for row in rows) + 1, 500)
+    curves = [np.interp(grid, *np.array(row["curve"])[:, :2].T) for row in rows]
+    axes.plot(grid, np.median(curves, axis=0), color="#123a63", linewidth=2.2, label=f"median of {len(rows)} seeds")
     axes.axhline(SOLVED, color="#3a7d44", linestyle="--", linewidth=1.2, label="solved at 475")
     axes.set_xlabel("environment steps")
     axes.set_ylabel("greedy return, mean of 20 episodes")
