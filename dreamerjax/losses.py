@@ -41,11 +41,9 @@ def draw_noise(networks: Networks, keys: jax.Array, length: int, settings: Setti
     )
 
 
-def _imagination_starts(latent: Latent, starts: jax.Array) -> Latent:
-    """Latents [T, B, ...] at the time indices [n, B], flattened to [n*B, ...], without gradient."""
-    batch = jnp.arange(starts.shape[1])[None, :]
-    picked = jax.tree.map(lambda x: x[starts, batch].reshape(-1, *x.shape[2:]), latent)
-    return jax.lax.stop_gradient(picked)
+def _at_starts(noise: Noise) -> tuple[jax.Array, jax.Array]:
+    """Index of an array [T, B, ...] that picks its imagination starts: [n, B, ...]."""
+    return noise.starts, jnp.arange(noise.starts.shape[1])[None, :]
 
 
 def losses(
@@ -67,11 +65,11 @@ def losses(
         gamma=hyper.gamma, free_nats=hyper.free_nats, straight_through=settings.straight_through,
     )  # fmt: skip
 
-    start = _imagination_starts(posterior.latent, noise.starts)
+    at_starts = _at_starts(noise)
+    start = jax.lax.stop_gradient(jax.tree.map(lambda x: x[at_starts].reshape(-1, *x.shape[2:]), posterior.latent))
     flat = (settings.horizon, start.deter.shape[0], -1)
     dream = imagine(networks, model, params["actor"], start, noise.action.reshape(flat), noise.latent.reshape(flat))
-    columns = jnp.arange(noise.starts.shape[1])[None, :]
-    start_continue = 1.0 - batch.is_terminal[noise.starts, columns].astype(jnp.float32).reshape(-1)
+    start_continue = 1.0 - batch.is_terminal[at_starts].astype(jnp.float32).reshape(-1)
     targets = actor_critic.dream_targets(
         networks, model, params["critic"], state.slow_critic, dream, start_continue, lambda_=hyper.lambda_
     )
@@ -125,11 +123,10 @@ def _replay_critic(
     if not settings.replay_critic_gradient:
         inputs = jax.lax.stop_gradient(inputs)
     values = actor_critic.value(networks, params["critic"], inputs)
-    columns = jnp.arange(noise.starts.shape[1])[None, :]
     imagined = targets.returns[0].reshape(noise.starts.shape)
     loss = actor_critic.replay_critic_loss(
         networks, params["critic"], state.slow_critic, inputs, batch.reward, batch.is_last, batch.is_terminal,
-        values.at[noise.starts, columns].set(imagined),
+        values.at[_at_starts(noise)].set(imagined),
         gamma=hyper.gamma, lambda_=hyper.lambda_, slow_regularizer=hyper.slow_regularizer,
     )  # fmt: skip
     return loss, {"critic/replay_value": jnp.mean(values)}
