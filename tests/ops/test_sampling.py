@@ -1,9 +1,5 @@
 """Unimix, sampling and straight-through gradients of categoricals against float64 NumPy."""
 
-from collections.abc import Callable
-from functools import partial
-from typing import Any
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -15,20 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from dreamerjax.ops import distributions as d
-
-variants = pytest.mark.parametrize("compiled", [jax.jit, lambda function: function], ids=["jit", "eager"])
-Compiler = Callable[[Callable[..., Any]], Callable[..., Any]]
-float32s = partial(st.floats, width=32, allow_subnormal=False)
-logit_arrays = hnp.arrays(np.float32, (3, 5), elements=float32s(-30, 30))
-
-
-def random_logits(*shape: int, seed: int = 0) -> np.ndarray:
-    return np.random.default_rng(seed).normal(scale=2.0, size=shape).astype(np.float32)
-
-
-def numpy_probs(logits: np.ndarray) -> np.ndarray:
-    exponentials = np.exp(logits.astype(np.float64) - logits.max(-1, keepdims=True))
-    return exponentials / exponentials.sum(-1, keepdims=True)
+from tests.ops.references import Compiler, float32s, logit_arrays, numpy_probs, random_logits, variants
 
 
 @variants

@@ -1,8 +1,6 @@
 """Two-hot encoding, prediction and loss against float64 NumPy written from the formulas."""
 
-from collections.abc import Callable
 from functools import partial
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -15,10 +13,7 @@ from hypothesis.extra import numpy as hnp
 
 from dreamerjax.ops import scalars
 from dreamerjax.ops.scalars import Bins
-
-variants = pytest.mark.parametrize("compiled", [jax.jit, lambda function: function], ids=["jit", "eager"])
-Compiler = Callable[[Callable[..., Any]], Callable[..., Any]]
-float32s = partial(st.floats, width=32, allow_subnormal=False)
+from tests.ops.references import Compiler, float32s, numpy_symexp, numpy_symlog, random_scalars, variants
 
 SCHEMES = {
     "symexp255": Bins.symexp(),
@@ -35,20 +30,6 @@ compiled_schemes = pytest.mark.parametrize(
     [pytest.param(jax.jit, bins, id=f"jit-{name}") for name, bins in SCHEMES.items()]
     + [pytest.param(lambda function: function, SCHEMES[name], id=f"eager-{name}") for name in EAGER],
 )
-
-
-def numpy_symlog(x: np.ndarray | float) -> np.ndarray:
-    x = np.asarray(x, np.float64)
-    return np.where(x >= 0, np.log(1 + np.abs(x)), -np.log(1 + np.abs(x)))
-
-
-def numpy_symexp(x: np.ndarray | float) -> np.ndarray:
-    x = np.asarray(x, np.float64)
-    return np.where(x >= 0, np.exp(np.abs(x)) - 1, 1 - np.exp(np.abs(x)))
-
-
-def random_scalars(count: int, seed: int = 0) -> np.ndarray:
-    return numpy_symexp(np.random.default_rng(seed).uniform(-22, 22, count)).astype(np.float32)
 
 
 two_hot_loss = jax.jit(scalars.two_hot_loss, static_argnums=2)

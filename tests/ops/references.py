@@ -1,0 +1,41 @@
+"""What the tests of several files share: jit and eager variants, random inputs, formulas in float64 NumPy."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import jax
+import numpy as np
+import pytest
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+variants = pytest.mark.parametrize("compiled", [jax.jit, lambda function: function], ids=["jit", "eager"])
+Compiler = Callable[[Callable[..., Any]], Callable[..., Any]]
+float32s = partial(st.floats, width=32, allow_subnormal=False)
+logit_arrays = hnp.arrays(np.float32, (3, 5), elements=float32s(-30, 30))
+
+
+def random_logits(*shape: int, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).normal(scale=2.0, size=shape).astype(np.float32)
+
+
+def numpy_probs(logits: np.ndarray) -> np.ndarray:
+    exponentials = np.exp(logits.astype(np.float64) - logits.max(-1, keepdims=True))
+    return exponentials / exponentials.sum(-1, keepdims=True)
+
+
+def numpy_symlog(x: np.ndarray | float) -> np.ndarray:
+    x = np.asarray(x, np.float64)
+    return np.where(x >= 0, np.log(1 + np.abs(x)), -np.log(1 + np.abs(x)))
+
+
+def numpy_symexp(x: np.ndarray | float) -> np.ndarray:
+    x = np.asarray(x, np.float64)
+    return np.where(x >= 0, np.exp(np.abs(x)) - 1, 1 - np.exp(np.abs(x)))
+
+
+def random_scalars(count: int, seed: int = 0) -> np.ndarray:
+    return numpy_symexp(np.random.default_rng(seed).uniform(-22, 22, count)).astype(np.float32)
