@@ -1,1 +1,1 @@
-"""The laboratory: experiments as files, their runs over seeds, statistics and reports. It starts trainings; they never import it."""
+"""The laboratory: experiments as files, their runs over seeds, statistics and reports. It starts runs; they never import it."""
