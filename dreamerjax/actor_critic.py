@@ -23,6 +23,7 @@ class DreamTargets(NamedTuple):
     returns: jax.Array  # [H, N] lambda returns
     values: jax.Array  # [H+1, N]
     slow_values: jax.Array  # [H+1, N] of the slow critic
+    continues: jax.Array  # [H, N] predicted continuation of steps 1 .. H, discount included
     weights: jax.Array  # [H, N] probability that the dream is still going at each step, discount included
 
 
@@ -78,7 +79,7 @@ def dream_targets(
     rewards, continues, values, slow_values = jax.lax.map(heads, dream.features)
     lambda_returns = returns.lambda_returns(rewards[1:], continues[1:], values[1:], values[-1], lambda_)
     weights = returns.step_weights(jnp.concatenate([start_continue[None], continues[1:-1]], axis=0))
-    return stop(DreamTargets(lambda_returns, values, slow_values, weights))
+    return stop(DreamTargets(lambda_returns, values, slow_values, continues[1:], weights))
 
 
 def dream_critic_loss(
@@ -115,8 +116,10 @@ def actor_loss(
     log_prob, entropy = jax.lax.map(one_step, (dream.features[:-1], dream.actions))
     advantage = (targets.returns - targets.values[:-1]) / scale
     loss = -targets.weights * (log_prob * stop(advantage) + entropy_coefficient * entropy)
+    lowest, highest = policy.entropy_bounds(networks)
     metrics = {
         "entropy": jnp.mean(entropy),
+        "randomness": (jnp.mean(entropy) - lowest) / (highest - lowest),
         "advantage_mean": jnp.mean(advantage),
         "advantage_magnitude": jnp.mean(jnp.abs(advantage)),
     }

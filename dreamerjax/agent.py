@@ -13,6 +13,7 @@ from dreamerjax.networks.build import Networks
 from dreamerjax.networks.layers import apply, draw_kernels
 from dreamerjax.ops import normalize, optim
 from dreamerjax.pytrees import (
+    BEHAVIOR_LOSSES,
     Array,
     Batch,
     Hyper,
@@ -21,6 +22,7 @@ from dreamerjax.pytrees import (
     Params,
     PolicyState,
     Settings,
+    Trains,
     TrainState,
     hyper_from_config,
     settings_from_config,
@@ -35,6 +37,7 @@ __all__ = [
     "PolicyState",
     "Settings",
     "TrainState",
+    "Trains",
     "act",
     "acting_params",
     "apply_gradients",
@@ -81,7 +84,7 @@ def init(networks: Networks, key: jax.Array) -> TrainState:
     return TrainState(
         params=params,
         slow_critic=jax.tree.map(jnp.copy, params["critic"]),
-        optimizer=optim.laprop_init(params),
+        optimizer={part: optim.laprop_init(tree) for part, tree in params.items()},
         return_scale=normalize.return_scale_init(),
         key=train_key,
         updates=jnp.zeros((), jnp.int32),
@@ -135,6 +138,7 @@ def train_step(
 ) -> tuple[TrainState, tuple[Metrics, Latent]]:
     """One update from one batch: returns the new state, scalar metrics and the fresh posterior latents [T, B, ...].
 
+    What `settings.trains` leaves out is not changed: neither parameters nor optimiser, slow critic and return scale.
     With `axis_name` the batch is this device's share; gradients and metrics are averaged over the axis.
     """
     key, step_key = jax.random.split(state.key)
@@ -145,20 +149,26 @@ def train_step(
         keys = jax.lax.dynamic_slice_in_dim(keys, jax.lax.axis_index(axis_name) * sequences, sequences)
     noise = draw_noise(networks, keys, length, settings)
 
-    def total(params: dict[str, Params]) -> tuple[jax.Array, Any]:
-        parts, kept = losses(networks, settings, hyper, params, state, batch, noise, axis_name)
-        if parts.keys() != hyper.scales.keys():
-            raise ValueError(f"losses {sorted(parts)} and scales {sorted(hyper.scales)} differ")
+    trained = {part: state.params[part] for part in settings.trains.value}
+    scaled = hyper.scales.keys() - (BEHAVIOR_LOSSES if settings.trains is Trains.model else set())
+
+    def total(trained: dict[str, Params]) -> tuple[jax.Array, Any]:
+        parts, kept = losses(networks, settings, hyper, state.params | trained, state, batch, noise, axis_name)
+        if parts.keys() != scaled:
+            raise ValueError(f"losses {sorted(parts)} and scales {sorted(scaled)} differ")
         return sum((hyper.scales[name] * value for name, value in parts.items()), jnp.zeros(())), (parts, kept)
 
-    gradients, (parts, (metrics, posterior, return_scale)) = jax.grad(total, has_aux=True)(state.params)
+    gradients, (parts, (metrics, posterior, return_scale)) = jax.grad(total, has_aux=True)(trained)
     metrics |= {f"loss/{name}": value for name, value in parts.items()}
     if axis_name is not None:
         gradients, metrics = jax.lax.pmean((gradients, metrics), axis_name)
     params, optimizer, norms = apply_gradients(hyper, state, gradients)
+    slow_critic = state.slow_critic
+    if "critic" in trained:
+        slow_critic = normalize.ema_update(slow_critic, params["critic"], hyper.slow_rate)
     new = TrainState(
         params=params,
-        slow_critic=normalize.ema_update(state.slow_critic, params["critic"], hyper.slow_rate),
+        slow_critic=slow_critic,
         optimizer=optimizer,
         return_scale=return_scale,
         key=key,
@@ -169,17 +179,17 @@ def train_step(
 
 def apply_gradients(
     hyper: Hyper, state: TrainState, gradients: dict[str, Params]
-) -> tuple[dict[str, Params], optim.LaPropState, Metrics]:
-    """AGC, LaProp, warm-up, and each part's own learning rate."""
-    clipped = optim.agc(gradients, state.params, hyper.agc)
-    updates, optimizer = optim.laprop_update(clipped, state.optimizer, beta1=hyper.beta1, beta2=hyper.beta2, eps=hyper.eps)
-    warm = optim.linear_warmup(state.updates, hyper.warmup)
+) -> tuple[dict[str, Params], dict[str, optim.LaPropState], Metrics]:
+    """AGC, LaProp and warm-up for each part that has gradients, with its own learning rate; the rest is passed on."""
     rates = {"world_model": hyper.model_lr, "actor": hyper.actor_lr, "critic": hyper.critic_lr}
-    params, norms = {}, {}
-    for part, rate in rates.items():
-        step = -rate * warm
-        params[part] = jax.tree.map(lambda p, u, step=step: p + step * u, state.params[part], updates[part])
-        squares = [jnp.sum(jnp.square(leaf)) for leaf in jax.tree.leaves(gradients[part])]
+    params, optimizer, norms = dict(state.params), dict(state.optimizer), {}
+    for part, gradient in gradients.items():
+        old = state.optimizer[part]
+        step = -rates[part] * optim.linear_warmup(old.step, hyper.warmup)
+        clipped = optim.agc(gradient, state.params[part], hyper.agc)
+        updates, optimizer[part] = optim.laprop_update(clipped, old, beta1=hyper.beta1, beta2=hyper.beta2, eps=hyper.eps)
+        params[part] = jax.tree.map(lambda p, u, step=step: p + step * u, state.params[part], updates)
+        squares = [jnp.sum(jnp.square(leaf)) for leaf in jax.tree.leaves(gradient)]
         norms[f"gradient_norm/{part}"] = jnp.sqrt(jnp.sum(jnp.stack(squares)))
     return params, optimizer, norms
 

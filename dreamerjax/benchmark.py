@@ -72,14 +72,14 @@ def _measure(world: World, updates: int) -> dict[str, Any]:
     collector = Collector(world.envs, world.spec, replay, seed=0)
     started = time.perf_counter()
     state = world.initial_state()
-    learner = world.learner(state)
+    learner, hyper = world.learner(state), agent.hyper_from_config(world.config)
     policy = Policy(world.networks, learner.acting, num_envs, 0, greedy=False)
     collector.collect(policy, 500)
     collection = median_seconds(lambda: collector.collect(policy, 50), 20) / 50
     started_update = time.perf_counter()
 
     def update() -> None:
-        metrics, _ = learner.update(replay_batch(world.spec, replay.sample(1, batch_size)))
+        metrics, _ = learner.update(hyper, replay_batch(world.spec, replay.sample(1, batch_size)))
         jax.block_until_ready(metrics)
 
     update()

@@ -35,8 +35,8 @@ class World:
 
     def learner(self, state: agent.TrainState) -> Learner:
         """The compiled update around a training state."""
-        settings, hyper = agent.settings_from_config(self.config), agent.hyper_from_config(self.config)
-        return Learner(self.networks, settings, hyper, state, self.devices, jit=self.config.jit)
+        settings = agent.settings_from_config(self.config)
+        return Learner(self.networks, settings, state, self.devices, jit=self.config.jit)
 
 
 def build_world(config: Config) -> World:

@@ -32,6 +32,7 @@ from dreamerjax.rundir import find_run
 T = TypeVar("T")
 _HYDRA = "1.3"  # the Hydra version whose behaviour is asked for
 _INTERRUPTED = 130
+FIXED_AT_START = ("mode", "from_", "reset_actor_critic")
 
 
 def config_directory() -> Path:
@@ -90,7 +91,7 @@ def _to_dataclass(schema: type[T], node: DictConfig) -> T:
     _refuse_extra(node, key_types(schema), _groups(schema))
     config = OmegaConf.to_object(node)
     assert isinstance(config, schema)
-    if isinstance(config, Config):
+    if isinstance(config, Config) and config.resume is None:  # a run's own configuration is checked once it is complete
         validate(config)
     return config
 
@@ -130,8 +131,12 @@ def _resumed(config: Config, overrides: Sequence[str]) -> Config:
         key = override.key_or_group
         if key in groups:
             raise UserError(f"{key}= cannot be combined with resume=: the run keeps its own; single keys can be changed")
+        if key in FIXED_AT_START:
+            raise UserError(f"{key.rstrip('_')}= cannot be combined with resume=: it says how a run begins")
         OmegaConf.update(saved, key, OmegaConf.select(named, key))
-    return _to_dataclass(Config, saved)
+    resumed = _to_dataclass(Config, saved)
+    validate(resumed)
+    return resumed
 
 
 def config_to_yaml(config: Config) -> str:

@@ -31,6 +31,30 @@ class BinSpacing(Enum):
     symlog = "symlog"
 
 
+class Mode(Enum):
+    """What is trained: everything; the world model alone; or the actor and critic on the world model of another run."""
+
+    full = "full"
+    bootstrap = "bootstrap"
+    dreamer = "dreamer"
+
+
+class Schedule(Enum):
+    """How a coefficient goes from its start to its end: not at all, in a straight line, or along half a cosine."""
+
+    constant = "constant"
+    linear = "linear"
+    cosine = "cosine"
+
+
+class SpikeAction(Enum):
+    """What a KL spike does to training (research log, queue item 3)."""
+
+    ignore = "ignore"
+    pause = "pause"
+    stop = "stop"
+
+
 @dataclass
 class EnvConfig:
     """The environment. `id` is anything gymnasium.make takes, `module:EnvId` included."""
@@ -49,6 +73,7 @@ class TrainConfig:
 
     seed: int = 0
     steps: int = 20_000  # environment steps (action repeat not multiplied in), over all environments together
+    updates: int = 0  # end after so many updates instead of after `steps`; 0: `steps` decides
     # Replayed steps per environment step: updates per environment step = train_ratio / (batch_size * batch_length).
     # 128 with batches of 16 x 32 makes one update every four environment steps. Higher learns from less data, slower.
     train_ratio: float = 128.0
@@ -129,6 +154,9 @@ class BehaviorConfig:
     gamma: float = 0.997
     lambda_: float = 0.95
     entropy: float = 3e-4
+    entropy_schedule: Schedule = Schedule.constant
+    entropy_end: float = 3e-4  # linear and cosine: where the coefficient goes ...
+    entropy_updates: int = 10_000  # ... over so many updates of the actor
     slow_rate: float = 0.02  # of the slow critic towards the critic, per update
     slow_regularizer: float = 1.0  # weight of the critic's loss towards the slow critic's prediction
     return_norm: bool = True
@@ -148,6 +176,40 @@ class OptimConfig:
     beta1: float = 0.9
     beta2: float = 0.999
     eps: float = 1e-20
+
+
+@dataclass
+class PacingConfig:
+    """What the next update trains. Surprise is the mean of the last updates' `wm/surprise/total_log_ratio`."""
+
+    model_warmup: int = 0  # updates of the world model alone before the actor-critic is trained
+    wm_ac_ratio: int = 1  # actor and critic are trained on every n-th update of the world model
+    adaptive_ratio: bool = False  # the ratio starts at its maximum, falls as the model settles, rises while it is surprised
+    wm_ac_ratio_max: int = 8  # of the adaptive ratio; wm_ac_ratio is its minimum
+    adaptive_threshold: float = 0.05  # surprise above which the adaptive ratio rises by one at the next log; below 0 it falls
+    ac_throttle: int = 0  # at least so many environment steps between two updates of the actor-critic
+    surprise_window: int = 10  # updates that the surprise is averaged over
+    surprise_scale_ac_lr: bool = False  # actor and critic rates are multiplied by exp(-sharpness * surprise), surprise >= 0
+    surprise_sharpness: float = 5.0
+    focus_threshold: float = 0.0  # surprise at which the actor-critic is paused (world-model focus mode); 0: never
+    focus_release: float = 0.5  # share of the threshold at which it goes on
+    focus_max: int = 200  # longest focus, in updates; the next one waits until the surprise has been below the release
+    camp_ratio: float = 0.0  # loss over its average, such as 1.2, that sends the world model to a training camp; 0: never
+    camp_logs: int = 3  # so many logs in a row
+    camp_updates: int = 100  # length of a camp; the actor-critic is paused
+    camp_extra: int = 1  # world-model updates in a camp on top of each one that the train ratio owes
+    kl_spike: SpikeAction = SpikeAction.ignore  # what happens when the KL jumps above its running average
+    kl_spike_factor: float = 3.0  # by so much
+    kl_pause: int = 100  # updates that the actor-critic is paused for
+    freeze_at_return: float | None = None  # freeze the world model once a greedy evaluation reaches this
+
+
+@dataclass
+class MonitorConfig:
+    """Instruments that watch a run; they change nothing about it."""
+
+    surprise_beta: float = 0.99  # of the running average of each world-model loss
+    dreams_every: int = 5_000  # environment steps between comparisons of dreams with held-out episodes; 0: never
 
 
 @dataclass
@@ -190,6 +252,12 @@ class Config:
     replay: ReplayConfig = field(default_factory=ReplayConfig)
     parallel: ParallelConfig = field(default_factory=ParallelConfig)
     run: RunConfig = field(default_factory=RunConfig)
+    pacing: PacingConfig = field(default_factory=PacingConfig)
+    monitor: MonitorConfig = field(default_factory=MonitorConfig)
+    mode: Mode = Mode.full
+    from_: str | None = None  # dreamer: the run whose world model is used; bootstrap: the run whose policy collects
+    freeze_world_model: bool = False  # dreamer: leave the world model as it is
+    reset_actor_critic: bool = False  # dreamer: a fresh actor and critic instead of those of the other run
     resume: str | None = None  # a run directory to continue
     profile: bool = False  # write a jax.profiler trace of a range of updates
     profile_start: int = 20  # first profiled update

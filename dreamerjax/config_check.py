@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, fields, is_dataclass
 from typing import Any
 
-from dreamerjax.config import BinSpacing, Config
+from dreamerjax.config import BinSpacing, Config, Mode
 from dreamerjax.errors import UserError
 
 
@@ -66,6 +66,7 @@ RANGES: dict[str, Range] = {
     "model.bins.high": _SYMLOG_UNITS,
     "train.seed": Range(0, 2**31 - 1),
     "train.steps": _COUNT,
+    "train.updates": _NOT_NEGATIVE,
     "train.train_ratio": _POSITIVE,
     "train.batch_size": _COUNT,
     "train.batch_length": Range(2),
@@ -90,6 +91,8 @@ RANGES: dict[str, Range] = {
     "behavior.gamma": _PROPORTION,
     "behavior.lambda_": _PROBABILITY,
     "behavior.entropy": _NOT_NEGATIVE,
+    "behavior.entropy_end": _NOT_NEGATIVE,
+    "behavior.entropy_updates": _COUNT,
     "behavior.slow_rate": _PROPORTION,
     "behavior.slow_regularizer": _NOT_NEGATIVE,
     "behavior.return_norm_rate": _PROPORTION,
@@ -101,6 +104,25 @@ RANGES: dict[str, Range] = {
     "optim.beta1": _BELOW_ONE,
     "optim.beta2": _BELOW_ONE,
     "optim.eps": _POSITIVE,
+    "pacing.model_warmup": _NOT_NEGATIVE,
+    "pacing.wm_ac_ratio": _COUNT,
+    "pacing.wm_ac_ratio_max": _COUNT,
+    "pacing.adaptive_threshold": _NOT_NEGATIVE,
+    "pacing.ac_throttle": _NOT_NEGATIVE,
+    "pacing.surprise_window": _COUNT,
+    "pacing.surprise_sharpness": _NOT_NEGATIVE,
+    "pacing.focus_threshold": _NOT_NEGATIVE,
+    "pacing.focus_release": _PROBABILITY,
+    "pacing.focus_max": _COUNT,
+    "pacing.camp_ratio": _NOT_NEGATIVE,
+    "pacing.camp_logs": _COUNT,
+    "pacing.camp_updates": _COUNT,
+    "pacing.camp_extra": _NOT_NEGATIVE,
+    "pacing.kl_spike_factor": Range(1, open_low=True),
+    "pacing.kl_pause": _COUNT,
+    "pacing.freeze_at_return": Range(),
+    "monitor.surprise_beta": _BELOW_ONE,
+    "monitor.dreams_every": _NOT_NEGATIVE,
     "replay.capacity": _COUNT,
     "parallel.devices": _NOT_NEGATIVE,
     "run.checkpoints_to_keep": _COUNT,
@@ -159,6 +181,36 @@ def _data(config: Config) -> Iterator[str]:
         yield f"train.batch_size ({train.batch_size}) must be divisible by parallel.devices ({devices})"
 
 
+def _modes(config: Config) -> Iterator[str]:
+    mode = config.mode
+    if mode is Mode.dreamer and config.from_ is None:
+        yield "mode=dreamer needs a run whose world model it uses: from=runs/<id>"
+    if mode is Mode.full and config.from_ is not None:
+        yield f"from={config.from_} needs mode=dreamer (its world model) or mode=bootstrap (its policy)"
+    for key in ("freeze_world_model", "reset_actor_critic"):
+        if getattr(config, key) and mode is not Mode.dreamer:
+            yield f"{key}=true needs mode=dreamer, not mode={mode.name}"
+
+
+def _pacing(config: Config) -> Iterator[str]:
+    pacing, calls = config.pacing, config.train.updates_per_call
+    if pacing.adaptive_ratio and pacing.wm_ac_ratio > pacing.wm_ac_ratio_max:
+        yield f"pacing.wm_ac_ratio ({pacing.wm_ac_ratio}) must be at most pacing.wm_ac_ratio_max ({pacing.wm_ac_ratio_max})"
+    if 0 < pacing.camp_ratio <= 1:
+        yield f"pacing.camp_ratio must be above 1 (a loss over its average), or 0 for no camps, not {pacing.camp_ratio:g}"
+    if config.train.updates % calls:
+        near = -(-config.train.updates // calls) * calls
+        yield f"train.updates must be divisible by train.updates_per_call ({calls}): {near}, not {config.train.updates}"
+    by_update = {
+        "pacing.wm_ac_ratio": pacing.wm_ac_ratio > 1,
+        "pacing.adaptive_ratio": pacing.adaptive_ratio,
+        "pacing.camp_ratio": pacing.camp_ratio > 0,
+    }
+    for key, used in by_update.items():
+        if used and calls > 1:
+            yield f"{key} decides update by update and needs train.updates_per_call=1, not {calls}"
+
+
 def _names(config: Config) -> Iterator[str]:
     for key, value in (("env.id", config.env.id), ("run.root", config.run.root)):
         if not value.strip():
@@ -176,6 +228,6 @@ def validate(config: Config) -> None:
     for key, value in numbers(config):
         if key in RANGES and value not in RANGES[key]:
             raise UserError(f"{key} must be {RANGES[key]}, not {value:.10g}")
-    for check in (_architecture, _data, _names):
+    for check in (_architecture, _data, _modes, _pacing, _names):
         for message in check(config):
             raise UserError(message)

@@ -12,14 +12,15 @@ from dreamerjax import actor_critic, policy
 from dreamerjax.imagination import imagine
 from dreamerjax.networks.build import Networks
 from dreamerjax.ops import normalize
-from dreamerjax.pytrees import Batch, Hyper, Metrics, Noise, Params, Settings, TrainState
+from dreamerjax.pytrees import Batch, Hyper, Metrics, Noise, Params, Settings, Trains, TrainState
 from dreamerjax.world_model import Latent, Posterior, encode_action, feature, initial_latent, observe, world_model_loss
 
 
 def draw_noise(networks: Networks, keys: jax.Array, length: int, settings: Settings) -> Noise:
     """All uniforms of one update, sequence by sequence: keys [B]. One draw each, then cut up: it compiles faster."""
     count = settings.starts_per_sequence or length
-    batch, horizon = keys.shape[0], settings.horizon
+    batch = keys.shape[0]
+    horizon = 0 if settings.trains is Trains.model else settings.horizon
     shapes = {
         "posterior": (length, networks.rssm.groups),
         "starts": (length,),
@@ -56,15 +57,43 @@ def losses(
     noise: Noise,
     axis_name: str | None,
 ) -> tuple[dict[str, jax.Array], tuple[Metrics, Posterior, normalize.ReturnScaleState]]:
-    """World model, then imagination, then replay critic: every loss as a scalar mean, plus what the update keeps."""
+    """World model, then imagination, then replay critic: every loss as a scalar mean, plus what the update keeps.
+
+    The losses of the world model are always there, since surprise is measured by them; those of dreams only if the actor
+    and critic are trained.
+    """
     model = params["world_model"]
     previous_action, is_first, first_latent = _sequence_start(networks, settings, batch)
     posterior = observe(networks, model, batch.observations, previous_action, is_first, first_latent, noise.posterior)
-    model_losses, model_metrics = world_model_loss(
+    result, model_metrics = world_model_loss(
         networks, model, posterior, batch.observations, batch.reward, batch.is_terminal,
         gamma=hyper.gamma, free_nats=hyper.free_nats, straight_through=settings.straight_through,
     )  # fmt: skip
+    metrics = {f"model/{name}": value for name, value in model_metrics.items()}
+    metrics["batch/terminal_rate"] = jnp.mean(batch.is_terminal.astype(jnp.float32))
+    return_scale = state.return_scale
+    if settings.trains is not Trains.model:
+        behavior, behavior_metrics, return_scale = _behavior(
+            networks, settings, hyper, params, state, batch, noise, posterior, axis_name
+        )
+        result |= behavior
+        metrics |= behavior_metrics
+    return {name: jnp.mean(value) for name, value in result.items()}, (metrics, posterior, return_scale)
 
+
+def _behavior(
+    networks: Networks,
+    settings: Settings,
+    hyper: Hyper,
+    params: dict[str, Params],
+    state: TrainState,
+    batch: Batch,
+    noise: Noise,
+    posterior: Posterior,
+    axis_name: str | None,
+) -> tuple[dict[str, jax.Array], Metrics, normalize.ReturnScaleState]:
+    """Dreams from the posterior states: losses of actor and critic, metrics, and the new return scale."""
+    model = params["world_model"]
     at_starts = _at_starts(noise)
     start = jax.lax.stop_gradient(jax.tree.map(lambda x: x[at_starts].reshape(-1, *x.shape[2:]), posterior.latent))
     flat = (settings.horizon, start.deter.shape[0], -1)
@@ -79,17 +108,10 @@ def losses(
     scale = actor_critic.normalized_scale(return_scale, settings.return_norm)
     actor_loss, actor_metrics = actor_critic.actor_loss(networks, params["actor"], dream, targets, scale, hyper.entropy)
     critic_loss = actor_critic.dream_critic_loss(networks, params["critic"], dream, targets, hyper.slow_regularizer)
-
     replay_loss, replay_metrics = _replay_critic(networks, settings, hyper, params, state, batch, posterior, noise, targets)
-    result = {
-        **model_losses,
-        "actor": actor_loss,
-        "critic": critic_loss,
-        "replay_critic": replay_loss,
-    }
-    metrics = {f"model/{k}": v for k, v in model_metrics.items()} | {f"actor/{k}": v for k, v in actor_metrics.items()}
-    metrics |= replay_metrics | _dream_metrics(targets, scale)
-    return {name: jnp.mean(value) for name, value in result.items()}, (metrics, posterior, return_scale)
+    metrics = {f"actor/{name}": value for name, value in actor_metrics.items()}
+    metrics |= replay_metrics | _dream_metrics(networks, hyper, targets, scale)
+    return {"actor": actor_loss, "critic": critic_loss, "replay_critic": replay_loss}, metrics, return_scale
 
 
 def _sequence_start(networks: Networks, settings: Settings, batch: Batch) -> tuple[jax.Array, jax.Array, Latent]:
@@ -132,10 +154,17 @@ def _replay_critic(
     return loss, {"critic/replay_value": jnp.mean(values)}
 
 
-def _dream_metrics(targets: actor_critic.DreamTargets, scale: jax.Array) -> Metrics:
+def _dream_metrics(networks: Networks, hyper: Hyper, targets: actor_critic.DreamTargets, scale: jax.Array) -> Metrics:
+    """Of dreams that did not start at an end."""
+    alive = targets.weights[0]
+    first = targets.continues[:3] / hyper.gamma  # three steps tell a continue head that has crashed (research log, 01-15)
+    survival = jnp.sum(alive * jnp.prod(jnp.minimum(first, 1.0), axis=0)) / jnp.maximum(jnp.sum(alive), 1.0)
+    limit = 0.98 * networks.bins.largest
     return {
         "dream/return_mean": jnp.mean(targets.returns),
         "dream/value_mean": jnp.mean(targets.values),
         "dream/weight_last": jnp.mean(targets.weights[-1]),
         "dream/return_scale": scale,
+        "dream/continue_3": survival,
+        "critic/limit_share": jnp.mean((targets.values >= limit).astype(jnp.float32)),
     }

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from dreamerjax.collect import Episode
+from dreamerjax.config import Mode
 from dreamerjax.curve import write_learning_curve
 from dreamerjax.errors import UserError
 from dreamerjax.logs import EPISODE_RETURN, read_metrics
@@ -16,7 +17,7 @@ from dreamerjax.session import Session
 
 @dataclass
 class Ending:
-    """How a run ended: `finished`, `solved`, `interrupted` or `failed`, and the error that ended it."""
+    """How a run ended: `finished`, `solved`, `stopped`, `interrupted` or `failed`, and the error that ended it."""
 
     name: str = ""
     began: bool = False  # whether there is anything to save: not before a resumed run is restored
@@ -32,7 +33,7 @@ def log_episode(session: Session, episode: Episode, *, random: bool) -> None:
     if random:
         session.counters.baseline_returns.append(episode.return_)
     values = {EPISODE_RETURN: episode.return_, "episode/length": episode.length}
-    session.logger.scalars(episode.env_step, values, updates=session.counters.updates)
+    session.record(values, episode.env_step)
 
 
 def log_baseline(session: Session) -> None:
@@ -43,7 +44,7 @@ def log_baseline(session: Session) -> None:
         return
     mean = session.counters.baseline_return = float(np.mean(returns))
     values = {"baseline/return_mean": mean, "baseline/episodes": len(returns)}
-    session.logger.scalars(session.env_steps, values, updates=session.counters.updates)
+    session.record(values)
     session.logger.message(f"random policy: mean return {mean:.1f} over {len(returns)} episodes")
 
 
@@ -56,7 +57,7 @@ def evaluate(session: Session) -> None:
             values[f"eval/{name}/return_{statistic}"] = float(getattr(result.returns, statistic)())
         values[f"eval/{name}/length_mean"] = float(result.lengths.mean())
     values["time/process_seconds"] = process_seconds()
-    session.logger.scalars(session.env_steps, values, updates=counters.updates)
+    session.record(values)
     mean = counters.last_return = values["eval/greedy/return_mean"]
     counters.last_sampled_return, counters.last_step = values["eval/sampled/return_mean"], session.env_steps
     session.logger.message(
@@ -82,7 +83,8 @@ def announce_resume(session: Session, exact: bool, reason: str) -> None:
 def wrap_up(session: Session, ending: Ending) -> None:
     """A last evaluation unless interrupted, and the last checkpoint; returns when it is on disk."""
     session.trace.close()
-    if ending.name != "interrupted" and session.counters.updates and session.counters.last_step != session.env_steps:
+    due = session.evaluates and session.counters.updates and session.counters.last_step != session.env_steps
+    if due and ending.name != "interrupted":
         evaluate(session)
     if ending.name == "finished" and session.solved:
         ending.name = "solved"
@@ -157,13 +159,16 @@ def write_report(session: Session, ending: Ending) -> None:
 def say_goodbye(session: Session, ending: Ending) -> None:
     """Where the run ended, what it reached, and where to look."""
     counters, path = session.counters, session.run.path
-    reached = "no evaluation"
+    reached, dream = "no evaluation", ""
+    if session.config.mode is Mode.bootstrap:
+        reached = "a world model"
+        dream = f"  dream:     python -m dreamerjax.train mode=dreamer from={path}\n"
     if counters.last_return is not None and counters.best_return is not None:
         reached = f"evaluation {counters.last_return:.1f}, best {counters.best_return:.1f} at step {counters.best_step}"
     print(
         f"{ending.name} after {session.env_steps} environment steps, {counters.updates} updates, "
         f"{process_seconds():.0f} s since the process started: {reached}\n"
-        f"  evaluate:  python -m dreamerjax.evaluate run={path} episodes=100\n"
+        f"{dream}  evaluate:  python -m dreamerjax.evaluate run={path} episodes=100\n"
         f"  continue:  python -m dreamerjax.train resume={path}\n"
         f"  curve:     {path / 'media' / 'learning_curve.png'}\n"
         f"  metrics:   {path / 'metrics.jsonl'} and TensorBoard events in {path}",

@@ -89,6 +89,8 @@ def _normalise_one(text: str, types: dict[str, Any], groups: dict[str, bool], sw
     if match is None or text.startswith("-"):
         return text
     sign, key, value = match["sign"] or "", match["key"], match["value"]
+    if key not in types and f"{key}_" in types:  # Python's own words, such as from and lambda
+        key = f"{key}_"
     if key in groups and sign in ("", "+"):
         return f"{'' if groups[key] else '+'}{key}={value}"
     parts = _alternatives(types.get(key))
@@ -117,7 +119,8 @@ def normalise(overrides: Iterable[str], types: dict[str, Any], groups: dict[str,
     """Rewrite what a person types into what Hydra's grammar wants, leaving the rest as it is.
 
     Whole floats become integers for integer keys, text is quoted for text keys (unless a sweep, where commas separate
-    values), keys of open mappings (`env.kwargs.x`) are added, and `+` is put where it belongs. `groups` says of each
+    values), keys of open mappings (`env.kwargs.x`) are added, `from=` and `behavior.lambda=` get the underscore that Python
+    wants of them, and `+` is put where it belongs. `groups` says of each
     group whether the primary configuration already chooses an option of it (else one is appended with `+`).
     """
     return [_normalise_one(text, types, groups, sweep) for text in overrides]

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -14,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from dreamerjax.agent import Batch, Hyper, Settings, TrainState, acting_params, train_many
+from dreamerjax.agent import Batch, Hyper, Settings, Trains, TrainState, acting_params, train_many
 from dreamerjax.errors import UserError
 from dreamerjax.networks.build import Networks
 
@@ -82,40 +83,44 @@ class Learner:
         self,
         networks: Networks,
         settings: Settings,
-        hyper: Hyper,
         state: TrainState,
         devices: list[jax.Device],
         *,
         jit: bool,
     ) -> None:
-        self._hyper = hyper
+        self._networks, self._settings = networks, settings
         self._devices = devices if jit else devices[:1]
         self.acting = jax.tree.map(np.asarray, acting_params(state.params))
         self._jit = jit
-        axis = AXIS if jit else None
-        update = partial(train_many, networks, settings, axis_name=axis)
-        if jit:
-            update = jax.pmap(
-                update,
-                axis_name=AXIS,
-                in_axes=(None, 0, 0),
-                out_axes=(0, None, 0, None),
-                donate_argnums=(1,),
-                devices=devices,
-            )
-            state = replicate(state, devices)
-        self._state = state
-        self._update = update
+        self._state = replicate(state, devices) if jit else state
+        self._programs: dict[Trains, Any] = {}
 
-    def update(self, batches: Batch) -> tuple[dict[str, Any], Any]:
+    def _program(self, trains: Trains) -> Any:
+        """The update of some parts, compiled when it is first asked for: a run that always trains all has one program."""
+        if trains not in self._programs:
+            settings = replace(self._settings, trains=trains)
+            update = partial(train_many, self._networks, settings, axis_name=AXIS if self._jit else None)
+            if self._jit:
+                update = jax.pmap(
+                    update,
+                    axis_name=AXIS,
+                    in_axes=(None, 0, 0),
+                    out_axes=(0, None, 0, None),
+                    donate_argnums=(1,),
+                    devices=self._devices,
+                )
+            self._programs[trains] = update
+        return self._programs[trains]
+
+    def update(self, hyper: Hyper, batches: Batch, trains: Trains = Trains.everything) -> tuple[dict[str, Any], Any]:
         """Run K updates on NumPy batches [K, T, B, ...]; returns device metrics {name: [K]} and latents for `latents`.
 
         Returns at once; reading the results waits for the device.
         """
         if self._jit:
             batches = split_batches(batches, len(self._devices))
-        self._state, metrics, latents, acting = self._update(self._hyper, self._state, batches)
-        self.acting = jax.tree.map(lambda leaf: leaf.addressable_shards[0].data, acting)
+        self._state, metrics, latents, acting = self._program(trains)(hyper, self._state, batches)
+        self.acting = jax.tree.map(lambda leaf: leaf.addressable_shards[0].data, acting) if self._jit else acting
         return metrics, latents
 
     def latents(self, latents: Any) -> Any:

@@ -58,3 +58,14 @@ def log_prob_and_entropy(networks: Networks, outputs: jax.Array, action: jax.Arr
         return jnp.sum(jnp.stack(log_probs), axis=0), jnp.sum(jnp.stack(entropies), axis=0)
     mean, std = _normal(networks, outputs)
     return distributions.normal_log_prob(action, mean, std), distributions.normal_entropy(std)
+
+
+def entropy_bounds(networks: Networks) -> tuple[jax.Array, jax.Array]:
+    """The smallest and the largest entropy that the policy can have, in nats: two []."""
+    spec = networks.spec.action
+    if not spec.is_discrete:
+        low, high = (distributions.normal_entropy(jnp.full(spec.dimensions, std)) for std in networks.std_range)
+        return low, high
+    sharpest = [jnp.where(jnp.arange(size) == 0, 0.0, -jnp.inf) for size in spec.sizes]
+    entropies = [distributions.categorical_entropy(distributions.unimix_logits(x, networks.unimix)) for x in sharpest]
+    return jnp.sum(jnp.stack(entropies)), jnp.sum(jnp.log(jnp.array(spec.sizes, jnp.float32)))

@@ -7,10 +7,13 @@ groups x classes, A encoded action, C action components.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import Enum
 from typing import Any, NamedTuple
 
+import flax.serialization
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from dreamerjax.config import Config, FreeBits
 from dreamerjax.ops import normalize, optim
@@ -19,6 +22,9 @@ from dreamerjax.world_model import Latent
 Params = Any
 Metrics = dict[str, jax.Array]
 Array = Any  # of JAX, or of NumPy on its way to the device
+
+
+BEHAVIOR_LOSSES = {"actor", "critic", "replay_critic"}  # the others are of the world model
 
 
 class Hyper(NamedTuple):
@@ -42,10 +48,19 @@ class Hyper(NamedTuple):
     scales: dict[str, Any]
 
 
+class Trains(Enum):
+    """Which parts of the parameters an update trains; the others, and all that belongs to them, stay as they are."""
+
+    everything = ("world_model", "actor", "critic")
+    model = ("world_model",)
+    behavior = ("actor", "critic")
+
+
 @dataclass(frozen=True)
 class Settings:
     """What shapes the compiled program."""
 
+    trains: Trains
     horizon: int
     starts_per_sequence: int  # 0: every step of the sequence
     straight_through: bool
@@ -59,7 +74,7 @@ class TrainState(NamedTuple):
 
     params: dict[str, Params]  # world_model, actor, critic
     slow_critic: Params
-    optimizer: optim.LaPropState
+    optimizer: dict[str, optim.LaPropState]  # of each part, which counts its own updates
     return_scale: normalize.ReturnScaleState
     key: jax.Array
     updates: jax.Array  # int32 []
@@ -116,12 +131,13 @@ def hyper_from_config(config: Config) -> Hyper:
         return_norm_rate=behavior.return_norm_rate,
         scales=dict(vars(loss.scales)),
     )
-    return jax.tree.map(jnp.float32, values)
+    return jax.tree.map(np.float32, values)
 
 
 def settings_from_config(config: Config) -> Settings:
-    """Static choices."""
+    """Static choices; an update of everything."""
     return Settings(
+        trains=Trains.everything,
         horizon=config.behavior.horizon,
         starts_per_sequence=config.behavior.starts // config.train.batch_size,
         straight_through=config.loss.free_bits is FreeBits.straight_through,
@@ -129,3 +145,16 @@ def settings_from_config(config: Config) -> Settings:
         replay_critic_gradient=config.behavior.replay_critic_gradient,
         context=config.replay.context,
     )
+
+
+def pack(state: TrainState) -> dict[str, Any]:
+    """A training state as nested dicts of arrays, the key as its raw numbers."""
+    packed: dict[str, Any] = flax.serialization.to_state_dict(state._replace(key=jax.random.key_data(state.key)))
+    return packed
+
+
+def unpack(packed: dict[str, Any], like: TrainState) -> TrainState:
+    """The inverse of `pack`; `like` gives the structure."""
+    raw = like._replace(key=jax.random.key_data(like.key))
+    state: TrainState = jax.tree.map(jnp.asarray, flax.serialization.from_state_dict(raw, packed))
+    return state._replace(key=jax.random.wrap_key_data(state.key))

@@ -3,49 +3,33 @@
 from __future__ import annotations
 
 import time
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Mapping
+from dataclasses import asdict, replace
 from typing import Any
 
-import flax.serialization
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from dreamerjax import agent, family
+from dreamerjax import agent, family, pacing
 from dreamerjax.acting import Policy
+from dreamerjax.beginning import begin
 from dreamerjax.build import ACTING_SEED, EVALUATION_SEED, RANDOM_SEED, build_replay, build_world, derived_seed
 from dreamerjax.checkpoint import CheckpointStore
 from dreamerjax.cli import config_to_yaml
 from dreamerjax.collect import Collector, EvaluationResult, evaluate_policy, random_policy
-from dreamerjax.config import Config
+from dreamerjax.collect import Policy as CollectingPolicy
+from dreamerjax.config import Config, Mode
+from dreamerjax.counters import Counters
 from dreamerjax.envs import Envs, Purpose, episode_seed, make_vector_env
 from dreamerjax.errors import UserError
 from dreamerjax.files import write_text
 from dreamerjax.logs import RunLogger
+from dreamerjax.pytrees import BEHAVIOR_LOSSES, Params, pack, unpack
 from dreamerjax.rundir import RunDirectory, collect_meta
 from dreamerjax.runtime import Stopwatch, Trace
 
 EVALUATION_ENVS = 32  # at most so many environments side by side
-
-
-@dataclass
-class Counters:
-    """Where a run is, next to what the collector counts."""
-
-    updates: int = 0
-    last_step: int | None = None  # of the last evaluation
-    last_return: float | None = None
-    last_sampled_return: float | None = None
-    best_step: int | None = None
-    best_return: float | None = None  # of the greedy evaluations
-    solved_step: int | None = None  # first evaluation that reached train.stop_at_return
-    solved_seconds: float | None = None
-    baseline_return: float | None = None  # mean episode return of the random policy
-    baseline_returns: list[float] = field(default_factory=list)
-    metric_sums: dict[str, float] = field(default_factory=dict)  # over the updates since the last log
-    metric_count: int = 0
-    fault: str | None = None  # an error in the middle of a tick, after which this state was saved
-    seconds: float = 0.0  # spent in earlier processes of this run
 
 
 class Session:
@@ -63,8 +47,11 @@ class Session:
         self.world = build_world(config)
         self.family = family.fingerprint(config, self.world.spec)
         self.replay = build_replay(self.world)
-        self.run = run or self._new_run()
-        self.logger = RunLogger(self.run.path, progress=True, total_steps=config.train.steps)
+        beginning = begin(self.world, self.family) if run is None else None
+        state = self.world.initial_state() if beginning is None else beginning.state
+        self._given = None if beginning is None else beginning.policy  # acting parameters that this run does not train
+        self.run = run or self._new_run(None if beginning is None else beginning.source)
+        self.logger = RunLogger(self.run.path, progress=True, total_steps=pacing.last_step(config.train))
         profiled = range(config.profile_start, config.profile_start + config.profile_updates) if config.profile else range(0)
         self.trace = Trace(self.run.path / "profile", profiled.start, profiled.stop, self.logger.message)
         self.latest = CheckpointStore(self.run.checkpoints / "latest", config.run.checkpoints_to_keep)
@@ -72,13 +59,14 @@ class Session:
         self.collector = Collector(self.world.envs, self.world.spec, self.replay, config.train.seed)
         self.random = np.random.Generator(np.random.PCG64((config.train.seed, RANDOM_SEED)))
         self.random_policy = random_policy(self.world.spec.action, self.random)
-        self.learner = self.world.learner(self.world.initial_state())
+        self.learner = self.world.learner(state)
         self.policy = self._policy(ACTING_SEED, config.env.num_envs, greedy=False)
+        self._hyper = agent.hyper_from_config(config)
         self._evaluation: tuple[Envs, dict[str, Policy]] | None = None
 
-    def _new_run(self) -> RunDirectory:
+    def _new_run(self, source: dict[str, Any] | None) -> RunDirectory:
         config, world = self.config, self.world
-        meta = collect_meta(
+        meta = {"source": source} | collect_meta(
             hypothesis=config.run.hypothesis,
             primary_metric=config.run.primary_metric,
             family=self.family,
@@ -89,7 +77,44 @@ class Session:
 
     def _policy(self, stream: int, num_envs: int, *, greedy: bool) -> Policy:
         seed = derived_seed(self.config.train.seed, stream)
-        return Policy(self.world.networks, self.learner.acting, num_envs, seed, greedy=greedy)
+        return Policy(self.world.networks, self._given or self.learner.acting, num_envs, seed, greedy=greedy)
+
+    def follow(self, acting: dict[str, Params]) -> None:
+        """Collect with these parameters from now on, unless the policy was given from elsewhere."""
+        if self._given is None:
+            self.policy.params = acting
+
+    @property
+    def collecting(self) -> CollectingPolicy:
+        """What acts once the random steps are over.
+
+        While only the world model is trained that is the random policy or a given one, whose latents are of another model and
+        not stored.
+        """
+        if self.config.mode is not Mode.bootstrap:
+            return self.policy
+        return self.random_policy if self._given is None else lambda *inputs: (self.policy(*inputs)[0], {})
+
+    @property
+    def evaluates(self) -> bool:
+        """Whether there is a policy in training to evaluate."""
+        return self.config.mode is not Mode.bootstrap
+
+    @property
+    def model_scales(self) -> dict[str, float]:
+        """Weight of each loss of the world model."""
+        return {name: scale for name, scale in vars(self.config.loss.scales).items() if name not in BEHAVIOR_LOSSES}
+
+    def hyper(self, plan: pacing.Plan) -> agent.Hyper:
+        """The traced numbers of an update."""
+        scale = np.float32(plan.lr_scale)
+        return self._hyper._replace(
+            actor_lr=self._hyper.actor_lr * scale, critic_lr=self._hyper.critic_lr * scale, entropy=np.float32(plan.entropy)
+        )
+
+    def record(self, values: Mapping[str, float], step: int | None = None) -> None:
+        """Log metrics at an environment step, by default the present one."""
+        self.logger.scalars(self.env_steps if step is None else step, values, updates=self.counters.updates)
 
     @property
     def env_steps(self) -> int:
@@ -135,6 +160,8 @@ class Session:
             "random": self.random.bit_generator.state,
         }
         arrays = {"train": pack(self.learner.state()), "policy": self.policy.state_dict(), "collector": collector}
+        if self._given is not None:
+            arrays["given_policy"] = self._given
         store.save(self.env_steps, arrays, replay, info)
 
     def restore(self) -> tuple[bool, str]:
@@ -149,9 +176,11 @@ class Session:
         self.learner = self.world.learner(unpack(restored.arrays["train"], self.learner.state()))
         self.replay.load_state_dict(restored.replay, restored.info["replay"])
         self.random.bit_generator.state = restored.info["random"]
-        self.policy.params = self.learner.acting
+        if given := restored.arrays.get("given_policy"):
+            self._given = jax.tree.map(jnp.asarray, given)
+        self.policy.params = self._given or self.learner.acting
         self.policy.load_state_dict(restored.arrays["policy"])
-        self.counters = Counters(**restored.info["counters"])
+        self.counters = Counters.from_json(restored.info["counters"])
         exact, reason = self.collector.load_state_dict(restored.arrays["collector"], restored.info["collector"])
         if self.counters.fault is not None:
             exact, reason = False, f"the run was saved after a fault in the middle of a step: {self.counters.fault}"
@@ -172,16 +201,3 @@ class Session:
             if self._evaluation is not None:
                 self._evaluation[0].close()
             self.run.close()
-
-
-def pack(state: agent.TrainState) -> dict[str, Any]:
-    """A training state as nested dicts of arrays, the key as its raw numbers."""
-    packed: dict[str, Any] = flax.serialization.to_state_dict(state._replace(key=jax.random.key_data(state.key)))
-    return packed
-
-
-def unpack(packed: dict[str, Any], like: agent.TrainState) -> agent.TrainState:
-    """The inverse of `pack`; `like` gives the structure."""
-    raw = like._replace(key=jax.random.key_data(like.key))
-    state: agent.TrainState = jax.tree.map(jnp.asarray, flax.serialization.from_state_dict(raw, packed))
-    return state._replace(key=jax.random.wrap_key_data(state.key))

@@ -15,6 +15,7 @@ from dreamerjax.build import replay_batch
 from dreamerjax.cli import main
 from dreamerjax.config import Config
 from dreamerjax.errors import UserError
+from dreamerjax.monitor import surprise
 from dreamerjax.replay import Sample
 from dreamerjax.rundir import RunDirectory
 from dreamerjax.runtime import Stop, prepare, stop_on_signals
@@ -26,6 +27,8 @@ class Update:
     """An update that the device works on."""
 
     sample: Sample
+    plan: pacing.Plan
+    env_step: int  # when it was handed over
     metrics: dict[str, jax.Array]
     latents: Any
     started: float  # time.monotonic() when it was handed over
@@ -36,15 +39,18 @@ class DivergedError(UserError):
 
 
 def train(session: Session, stop: Stop) -> str:
-    """Collect, update, log, save, until done; returns the outcome: `finished`, `solved` or `interrupted`.
+    """Collect, update, log, save, until done; returns the outcome: `finished`, `solved`, `stopped` or `interrupted`.
 
     The device works on an update while the environments are stepped with the parameters before it. Between two updates
     everything stands still: there, and only there, evaluations and checkpoints are made.
     """
     config, counters = session.config.train, session.counters
-    while session.env_steps < config.steps:
+    while not pacing.ended(config, session.env_steps, counters.updates):
         if session.solved:
             return "solved"
+        if counters.pacing.stop:
+            session.logger.message(f"stopped by a KL spike at update {counters.updates} (pacing.kl_spike=stop)")
+            return "stopped"
         if stop.signal is not None:
             return "interrupted"
         before = session.env_steps
@@ -55,37 +61,42 @@ def train(session: Session, stop: Stop) -> str:
             if update is not None:
                 finish(session, update)
         session.logger.progress(session.env_steps, counters.updates)
-        if pacing.crossed(before, session.env_steps, config.eval_every) and counters.updates:
+        if pacing.crossed(before, session.env_steps, config.eval_every) and counters.updates and session.evaluates:
             outcome.evaluate(session)
-        if pacing.crossed(before, session.env_steps, config.checkpoint_every) and session.env_steps < config.steps:
+        ended = pacing.ended(config, session.env_steps, counters.updates)
+        if pacing.crossed(before, session.env_steps, config.checkpoint_every) and not ended:
             session.save(session.latest, with_replay=True)
     return "finished"
 
 
 def dispatch(session: Session) -> Update | None:
-    """Sample and start an update if one is due; returns at once."""
-    config, counters = session.config.train, session.counters
-    if session.env_steps < config.random_steps or not session.replay.ready():
+    """Sample and start an update of what pacing chooses, if one is due; returns at once."""
+    config, counters = session.config, session.counters
+    calls = config.train.updates_per_call
+    if session.env_steps < config.train.random_steps or not session.replay.ready():
         return None
-    if pacing.updates_due(config, session.env_steps, counters.updates) < config.updates_per_call:
+    plan = pacing.plan(config, counters.pacing, session.env_steps, counters.best_return)
+    if pacing.updates_due(config.train, session.env_steps, counters.owed_updates) < calls:
         return None
-    session.trace.before(counters.updates, config.updates_per_call)
-    sample = session.replay.sample(config.updates_per_call, config.batch_size)
+    session.trace.before(counters.updates, calls)
+    sample = session.replay.sample(calls, config.train.batch_size)
     batches, started = replay_batch(session.world.spec, sample), time.monotonic()
-    metrics, latents = session.learner.update(batches)
-    counters.updates += config.updates_per_call
-    return Update(sample, metrics, latents, started)
+    metrics, latents = session.learner.update(session.hyper(plan), batches, plan.trains)
+    counters.updates += calls
+    return Update(sample, plan, session.env_steps, metrics, latents, started)
 
 
 def collect(session: Session) -> None:
-    """Step the environments until the next event: with the random policy first, then with the actor."""
-    config = session.config.train
+    """Step the environments until the next event: with the random policy first, then with the run's own."""
+    config, counters = session.config.train, session.counters
     random = session.env_steps < config.random_steps
-    steps = pacing.steps_until_event(config, session.env_steps, session.counters.updates)
+    if pacing.ended(config, session.env_steps, counters.updates):
+        return
+    steps = pacing.steps_until_event(config, session.env_steps, counters.owed_updates)
     if not session.replay.ready():  # an update may be due before there is a sequence to learn from
         steps = max(steps, 1)
     ticks = -(-steps // session.config.env.num_envs)
-    policy = session.random_policy if random else session.policy
+    policy = session.random_policy if random else session.collecting
     for _ in range(ticks):  # one by one: a fault must not lose the episodes before it
         for episode in session.collector.collect(policy, 1):
             outcome.log_episode(session, episode, random=random)
@@ -94,23 +105,37 @@ def collect(session: Session) -> None:
 
 
 def finish(session: Session, update: Update) -> None:
-    """Wait for an update: take over its parameters and latents, check its losses, log."""
+    """Wait for an update: take over its parameters and latents, check its losses, let pacing see it, log."""
     config, counters = session.config, session.counters
     metrics = {name: np.asarray(values, np.float64) for name, values in jax.device_get(update.metrics).items()}
     session.stopwatch.update(update.started)
     require_finite(session, metrics)
-    session.policy.params = session.learner.acting
+    session.follow(session.learner.acting)
     if config.replay.context:
         latent = session.learner.latents(update.latents)
         session.replay.refresh(update.sample.position, {"deter": latent.deter, "stoch": latent.stoch})
-    for name, values in metrics.items():
-        counters.metric_sums[name] = counters.metric_sums.get(name, 0.0) + float(values.sum())
-    counters.metric_count += config.train.updates_per_call
+    for k in range(config.train.updates_per_call):
+        number = counters.updates - config.train.updates_per_call + k + 1
+        note(session, update, number, {name: float(values[k]) for name, values in metrics.items()})
     if counters.metric_count >= config.train.log_every:
-        means = {name: total / counters.metric_count for name, total in counters.metric_sums.items()}
+        means = {name: total / count for name, (total, count) in counters.metric_sums.items()}
         times = {"time/seconds": session.seconds, "time/loop_overhead": session.stopwatch.overhead}
-        session.logger.scalars(session.env_steps, means | times, updates=counters.updates)
+        session.record(means | times)
         counters.metric_sums, counters.metric_count = {}, 0
+
+
+def note(session: Session, update: Update, number: int, metrics: dict[str, float]) -> None:
+    """The metrics of update `number`: measure surprise, move the gates of pacing, add to the sums for the next log."""
+    config, counters = session.config, session.counters
+    losses = surprise.components(metrics)
+    losses["total"] = sum(scale * metrics[f"loss/{name}"] for name, scale in session.model_scales.items())
+    counters.surprise, measured = surprise.measure(counters.surprise, losses, config.monitor.surprise_beta)
+    metrics = metrics | measured | update.plan.metrics()
+    counters.pacing = pacing.observe(config, counters.pacing, update.plan, metrics, update.env_step, number)
+    for name, value in metrics.items():
+        total, count = counters.metric_sums.get(name, (0.0, 0))
+        counters.metric_sums[name] = (total + value, count + 1)
+    counters.metric_count += 1
 
 
 def require_finite(session: Session, metrics: dict[str, np.ndarray]) -> None:

@@ -42,6 +42,7 @@ def make_networks(spec: EnvSpec = VECTOR, **changes: Any) -> Networks:
 def settings(**changes: Any) -> agent.Settings:
     """Static choices: horizon 3, all starts, everything on."""
     base = {
+        "trains": agent.Trains.everything,
         "horizon": HORIZON,
         "starts_per_sequence": 0,
         "straight_through": False,
@@ -56,7 +57,7 @@ def hyper(**changes: Any) -> agent.Hyper:
     """Traced numbers: large learning rates without warm-up."""
     optim = OptimConfig(model_lr=1e-3, actor_lr=2e-3, critic_lr=3e-3, warmup=0)
     config = Config(optim=optim, behavior=BehaviorConfig(gamma=0.9, entropy=0.01), loss=LossConfig(free_nats=0.5))
-    return agent.hyper_from_config(config)._replace(**{name: jnp.float32(value) for name, value in changes.items()})
+    return agent.hyper_from_config(config)._replace(**{name: np.float32(value) for name, value in changes.items()})
 
 
 def initial_state(networks: Networks, seed: int = 0) -> agent.TrainState:
@@ -90,7 +91,7 @@ def random_state(networks: Networks, seed: int = 1) -> agent.TrainState:
     return agent.TrainState(
         params=params,
         slow_critic=random_params(networks, seed + 1)["critic"],
-        optimizer=optim.laprop_init(params),
+        optimizer={part: optim.laprop_init(tree) for part, tree in params.items()},
         return_scale=normalize.return_scale_init(),
         key=jax.random.key(seed),
         updates=jnp.zeros((), jnp.int32),

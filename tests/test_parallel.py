@@ -30,11 +30,11 @@ from tests.helpers import (
 NETWORKS = make_networks(VECTOR)
 STATE = random_state(NETWORKS)
 CALLS, UPDATES = 3, 2
+NUMBERS = hyper(model_lr=1e-4, actor_lr=1e-4, critic_lr=1e-4)
 
 
 def learner(devices: int, *, jit: bool = True) -> Learner:
-    numbers = hyper(model_lr=1e-4, actor_lr=1e-4, critic_lr=1e-4)
-    return Learner(NETWORKS, settings(), numbers, fresh(STATE), jax.local_devices()[:devices], jit=jit)
+    return Learner(NETWORKS, settings(), fresh(STATE), jax.local_devices()[:devices], jit=jit)
 
 
 def make_batches(call: int) -> agent.Batch:
@@ -50,7 +50,7 @@ class Trained:
         self.latents: list[Latent] = []
         self.acting: list[Any] = []
         for call in range(CALLS):
-            metrics, latents = self.learner.update(make_batches(call))
+            metrics, latents = self.learner.update(NUMBERS, make_batches(call))
             self.metrics.append({name: np.asarray(value) for name, value in metrics.items()})
             self.latents.append(self.learner.latents(latents))
             self.acting.append(self.learner.acting)
@@ -145,7 +145,7 @@ def _cached_operations() -> Iterator[None]:
 def test_without_jit_an_update_is_the_same(one: Trained) -> None:
     with jax.disable_jit():
         eager = learner(1, jit=False)
-        metrics, latents = eager.update(jax.tree.map(lambda leaf: leaf[:1], make_batches(0)))
+        metrics, latents = eager.update(NUMBERS, jax.tree.map(lambda leaf: leaf[:1], make_batches(0)))
         assert int(eager.state().updates) == 1
     np.testing.assert_allclose(eager.latents(latents).deter[0], one.latents[0].deter[0], rtol=1e-3, atol=1e-4)
     for name, value in one.metrics[0].items():

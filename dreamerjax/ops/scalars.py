@@ -93,6 +93,11 @@ class Bins:
         return bool(np.array_equal(self.values, -self.values[::-1]))
 
     @property
+    def largest(self) -> float:
+        """The largest scalar that a prediction can be, in its own units."""
+        return float(np.expm1(self.values[-1]) if self.symlog_space else self.values[-1])
+
+    @property
     def grid(self) -> tuple[float, float]:
         """(lowest bin, spacing) of the even grid, in symlog units."""
         points = self._in_symlog_units()
