@@ -1,0 +1,1 @@
+"""What watches a run: pure functions and folds, metrics in, findings out."""
