@@ -1,0 +1,67 @@
+"""Readings of the collapse watch that need one record alone. Thresholds stand here, with where they come from."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+Record = Mapping[str, float]
+
+KL_NOTHING = 5e-4  # nats; the latents that collapsed went from 0.0025 to 0.0001 (01-17), healthy ones had 0.001 (01-15)
+RANDOMNESS = 0.02  # of the entropy's range: "collapsed to ~0" (01-05); ln 2 times 0.38 was merely low (01-15)
+CONTINUE_SHARE = 0.5  # of what the batch implies; 0.001 where about 0.9 was true (01-15)
+FRESH_UPDATES = 200  # until then the continue head has not learned that episodes go on: it starts from a coin toss
+FREE_BITS_TOLERANCE = 1e-4  # relative: the loss sat on exactly 1.0 (01-15); a mean with one step above lies further off
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What a detector sees at a record that concerns it."""
+
+    level: float  # 1 or more: the condition holds; how far below 1: how far it is from holding
+    evidence: str  # one line with the numbers
+
+
+Reader = Callable[[Record], Reading | None]
+
+
+def kl_collapse(record: Record) -> Reading | None:
+    """The KL is about 0: the latents carry nothing that the prior does not know (01-17)."""
+    kl = record.get("model/kl")
+    if kl is None:
+        return None
+    entropy = record.get("model/posterior_entropy")
+    beside = "" if entropy is None else f", the posterior's entropy {entropy:.3g}"
+    return Reading(KL_NOTHING / max(kl, 1e-9), f"the KL is {kl:.2g} nats, below {KL_NOTHING:g}{beside}")
+
+
+def entropy_collapses(record: Record) -> Reading | None:
+    """The policy is nearly deterministic: it explores no more and the actor's gradient vanishes (01-05, 01-15)."""
+    randomness = record.get("actor/randomness")
+    if randomness is None:
+        return None
+    evidence = f"the policy's randomness is {randomness:.2%} (uniform is 100%), below {RANDOMNESS:.0%}"
+    return Reading(RANDOMNESS / max(randomness, 1e-9), evidence)
+
+
+def continue_crash(record: Record) -> Reading | None:
+    """Dreams end far sooner than replayed episodes do: the continue head sees inputs it was not trained on (01-15)."""
+    dreamed, rate = record.get("dream/continue_3"), record.get("batch/terminal_rate")
+    if dreamed is None or rate is None or record["update"] < FRESH_UPDATES:
+        return None
+    implied = (1 - rate) ** 3
+    evidence = f"{dreamed:.3g} of dreams go on after 3 steps; {rate:.2%} terminal steps in the batch imply {implied:.3g}"
+    return Reading(CONTINUE_SHARE * implied / max(dreamed, 1e-9), evidence)
+
+
+def dynamics_on_free_bits(free_nats: float, clip: bool) -> Reader:
+    """The reader for a run with this threshold in nats: the prior gets no gradient while the loss sits on it (01-15)."""
+
+    def read(record: Record) -> Reading | None:
+        loss, kl = record.get("loss/dynamics"), record.get("model/kl")
+        if loss is None or kl is None:
+            return None
+        holds = clip and kl < free_nats and abs(loss - free_nats) <= FREE_BITS_TOLERANCE * free_nats
+        return Reading(float(holds), f"the dynamics loss is {loss:.4g}, the free nats, over a KL of {kl:.3g}: no gradient")
+
+    return read
