@@ -91,8 +91,9 @@ def _to_dataclass(schema: type[T], node: DictConfig) -> T:
     _refuse_extra(node, key_types(schema), _groups(schema))
     config = OmegaConf.to_object(node)
     assert isinstance(config, schema)
-    if isinstance(config, Config) and config.resume is None:  # a run's own configuration is checked once it is complete
-        validate(config)
+    new_run: Any = config
+    if schema is Config and new_run.resume is None:  # a run's own configuration is checked once it is complete
+        validate(new_run)
     return config
 
 

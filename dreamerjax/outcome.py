@@ -144,6 +144,7 @@ def write_report(session: Session, ending: Ending) -> None:
             "last_step": counters.last_step,
             "best_return": counters.best_return,
             "best_step": counters.best_step,
+            "findings": session.watch.summary(),
             "replay_steps": len(session.replay),
             "replay_bytes": session.replay.nbytes,
         }
@@ -165,10 +166,11 @@ def say_goodbye(session: Session, ending: Ending) -> None:
         dream = f"  dream:     python -m dreamerjax.train mode=dreamer from={path}\n"
     if counters.last_return is not None and counters.best_return is not None:
         reached = f"evaluation {counters.last_return:.1f}, best {counters.best_return:.1f} at step {counters.best_step}"
+    findings = [f"  finding:   {found['name']} at step {found['first_step']}\n" for found in session.watch.summary()]
     print(
         f"{ending.name} after {session.env_steps} environment steps, {counters.updates} updates, "
         f"{process_seconds():.0f} s since the process started: {reached}\n"
-        f"{dream}  evaluate:  python -m dreamerjax.evaluate run={path} episodes=100\n"
+        f"{''.join(findings)}{dream}  evaluate:  python -m dreamerjax.evaluate run={path} episodes=100\n"
         f"  continue:  python -m dreamerjax.train resume={path}\n"
         f"  curve:     {path / 'media' / 'learning_curve.png'}\n"
         f"  metrics:   {path / 'metrics.jsonl'} and TensorBoard events in {path}",

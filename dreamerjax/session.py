@@ -19,12 +19,13 @@ from dreamerjax.checkpoint import CheckpointStore
 from dreamerjax.cli import config_to_yaml
 from dreamerjax.collect import Collector, EvaluationResult, evaluate_policy, random_policy
 from dreamerjax.collect import Policy as CollectingPolicy
-from dreamerjax.config import Config, Mode
+from dreamerjax.config import Config, FreeBits, Mode
 from dreamerjax.counters import Counters
 from dreamerjax.envs import Envs, Purpose, episode_seed, make_vector_env
 from dreamerjax.errors import UserError
 from dreamerjax.files import write_text
-from dreamerjax.logs import RunLogger
+from dreamerjax.logs import RunLogger, read_metrics
+from dreamerjax.monitor.collapse import CollapseWatch, Settings
 from dreamerjax.pytrees import BEHAVIOR_LOSSES, Params, pack, unpack
 from dreamerjax.rundir import RunDirectory, collect_meta
 from dreamerjax.runtime import Stopwatch, Trace
@@ -62,6 +63,7 @@ class Session:
         self.learner = self.world.learner(state)
         self.policy = self._policy(ACTING_SEED, config.env.num_envs, greedy=False)
         self._hyper = agent.hyper_from_config(config)
+        self.watch = self._new_watch()
         self._evaluation: tuple[Envs, dict[str, Policy]] | None = None
 
     def _new_run(self, source: dict[str, Any] | None) -> RunDirectory:
@@ -78,6 +80,9 @@ class Session:
     def _policy(self, stream: int, num_envs: int, *, greedy: bool) -> Policy:
         seed = derived_seed(self.config.train.seed, stream)
         return Policy(self.world.networks, self._given or self.learner.acting, num_envs, seed, greedy=greedy)
+
+    def _new_watch(self) -> CollapseWatch:
+        return CollapseWatch(Settings(self.config.loss.free_nats, clip=self.config.loss.free_bits is FreeBits.clip))
 
     def follow(self, acting: dict[str, Params]) -> None:
         """Collect with these parameters from now on, unless the policy was given from elsewhere."""
@@ -113,8 +118,13 @@ class Session:
         )
 
     def record(self, values: Mapping[str, float], step: int | None = None) -> None:
-        """Log metrics at an environment step, by default the present one."""
-        self.logger.scalars(self.env_steps if step is None else step, values, updates=self.counters.updates)
+        """Log metrics at an environment step, by default the present one, and say what the collapse watch finds in them."""
+        step, updates = self.env_steps if step is None else step, self.counters.updates
+        self.logger.scalars(step, values, updates=updates)
+        for finding in self.watch.observe({**values, "env_step": step, "update": updates}):
+            text = f"{finding.name}: {finding.evidence}"
+            self.logger.message(f"step {step}: warning: {text}")
+            self.logger.log_text("findings", text, step)
 
     @property
     def env_steps(self) -> int:
@@ -186,6 +196,9 @@ class Session:
             exact, reason = False, f"the run was saved after a fault in the middle of a step: {self.counters.fault}"
             self.counters.fault = None
         self.logger.truncate_after(self.counters.updates, self.env_steps)
+        self.watch = self._new_watch()
+        for record in read_metrics(self.run.metrics):
+            self.watch.observe(record)
         write_text(self.run.config_path, config_to_yaml(replace(self.config, resume=None)))
         return exact, reason
 

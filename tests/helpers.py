@@ -57,7 +57,8 @@ def hyper(**changes: Any) -> agent.Hyper:
     """Traced numbers: large learning rates without warm-up."""
     optim = OptimConfig(model_lr=1e-3, actor_lr=2e-3, critic_lr=3e-3, warmup=0)
     config = Config(optim=optim, behavior=BehaviorConfig(gamma=0.9, entropy=0.01), loss=LossConfig(free_nats=0.5))
-    return agent.hyper_from_config(config)._replace(**{name: np.float32(value) for name, value in changes.items()})
+    numbers: dict[str, Any] = {name: np.float32(value) for name, value in changes.items()}
+    return agent.hyper_from_config(config)._replace(**numbers)
 
 
 def initial_state(networks: Networks, seed: int = 0) -> agent.TrainState:
