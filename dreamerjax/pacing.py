@@ -70,7 +70,7 @@ class Plan:
 def plan(config: Config, state: PacingState, env_steps: int, best_return: float | None) -> Plan:
     """What the next update trains, from what is known now. `best_return` is that of the greedy evaluations so far."""
     pacing = config.pacing
-    ratio = max(state.ratio, pacing.wm_ac_ratio) if pacing.adaptive_ratio else pacing.wm_ac_ratio
+    ratio = (state.ratio or pacing.wm_ac_ratio_max) if pacing.adaptive_ratio else pacing.wm_ac_ratio
     gates = {"focus": state.focus > 0, "camp": state.camp > 0, "kl_pause": state.kl_pause > 0}
     waits = (
         state.model_updates < pacing.model_warmup
