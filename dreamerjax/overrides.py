@@ -79,7 +79,8 @@ def _whole(text: str) -> str:
     return str(int(Decimal(text)))
 
 
-def _quoted(text: str) -> str:
+def quoted(text: str) -> str:
+    """Any text as a value that Hydra's grammar reads as that text."""
     escaped = re.sub(r"(\\*)('|$)", lambda match: match[1] * 2 + ("\\'" if match[2] else ""), text)
     return f"'{escaped}'"
 
@@ -97,7 +98,7 @@ def _normalise_one(text: str, types: dict[str, Any], groups: dict[str, bool], sw
     if int in parts:
         value = ",".join(_whole(part.strip()) for part in value.split(","))
     elif str in parts and not sweep and value not in ("null", "???") and value[:1] not in ("'", '"'):
-        value = _quoted(value)
+        value = quoted(value)
     if any(_is_open(types.get(name)) for name in (key, *_parents(key))):
         sign = sign or "++"
     elif key in types:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import multiprocessing.connection
 import os
 import signal
@@ -20,12 +19,11 @@ from gymnasium.envs.registration import EnvSpec as Registration
 from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv
 from gymnasium.vector.async_vector_env import AsyncState
 
+from dreamerjax.children import die_with_parent
 from dreamerjax.config import EnvConfig, Vectorization
 from dreamerjax.envs.factory import build_env, find_registration
 from dreamerjax.envs.faults import EnvironmentFault
 from dreamerjax.types import Arrays
-
-PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 
 def make_vector_env(config: EnvConfig, num_envs: int) -> Envs:
@@ -115,25 +113,13 @@ def _worker_env(registration: Registration, config: EnvConfig, owner: int, strea
     if os.getpid() == owner:
         return build_env(registration, config)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    _die_with_parent(owner)
+    die_with_parent(owner)  # elsewhere than on Linux, a worker ends at its next step, when its pipe is closed
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         env = build_env(registration, config)
     if stream > 0:
         warnings.simplefilter("ignore")
     return env
-
-
-def _die_with_parent(owner: int) -> None:
-    """Linux: be killed when the thread that started this process ends, however that happens.
-
-    Elsewhere a worker notices at the end of its current step, when its pipe is closed.
-    """
-    if sys.platform != "linux":
-        return
-    ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != owner:  # it had died before the request
-        os._exit(1)
 
 
 @contextmanager

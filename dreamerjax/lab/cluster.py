@@ -1,0 +1,107 @@
+"""The runs of an experiment as jobs of a SLURM cluster, or of submitit's executor for this machine."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from dreamerjax.errors import UserError
+from dreamerjax.lab.jobs import Job, Process
+
+if TYPE_CHECKING:
+    from dreamerjax.runtime import Stop
+
+POLL = 0.2  # seconds between two looks at the jobs
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """Where to run, and what to ask for."""
+
+    kind: Literal["slurm", "local"]
+    minutes: int = 60  # after which a job is ended; it is then continued in a new one, up to three times
+    cpus: int = 2  # of each job
+    partition: str | None = None  # the cluster's default
+
+
+class Task:
+    """What a job of the cluster does: run or continue one training process. It is pickled."""
+
+    def __init__(self, job: Job) -> None:
+        self.job = job
+        self.process: Process | None = None
+
+    def __call__(self) -> str | None:
+        """The run's error, None if it is finished. Raises UserError as `Job.start` does."""
+        if self.job.state().state == "finished":
+            return None
+        self.process = self.job.start(sorted(os.sched_getaffinity(0)))
+        while not self.process.ended():
+            time.sleep(POLL)
+        return self.process.close()
+
+    def checkpoint(self) -> Any:
+        """Called shortly before the job's time is over or it has to give way: save, and submit the rest anew."""
+        from submitit.helpers import DelayedSubmission
+
+        if self.process is not None:
+            self.process.signal(signal.SIGTERM)
+            os.waitid(os.P_PID, self.process.process.pid, os.WEXITED | os.WNOWAIT)
+        return DelayedSubmission(Task(self.job))
+
+
+def run_on_cluster(todo: Sequence[Job], cluster: Cluster, stop: Stop) -> dict[str, str | None]:
+    """Submit the jobs and wait for them; each job's error by its name, None where its run is finished.
+
+    A signal cancels the jobs, which then write their checkpoints.
+
+    Raises:
+        UserError: submitit is not installed, or there is no SLURM here.
+    """
+    if not todo:
+        return {}
+    executor = _executor(todo[0].directory / "cluster", cluster)
+    submitted = {job.name: executor.submit(Task(job)) for job in todo}
+    print(f"submitted {len(todo)} jobs: {', '.join(job.job_id for job in submitted.values())}", flush=True)
+    errors: dict[str, str | None] = {}
+    cancelled = False
+    while len(errors) < len(todo):
+        if stop.signal is not None and not cancelled:
+            cancelled = True
+            for job in submitted.values():
+                job.cancel(check=False)
+        for name, job in submitted.items():
+            if name not in errors and job.done():
+                errors[name] = _error(job)
+                print(f"end    {name}: {errors[name] or 'finished'} ({len(errors)} of {len(todo)})", flush=True)
+        time.sleep(POLL)
+    return errors
+
+
+def _executor(folder: Path, cluster: Cluster) -> Any:
+    try:
+        import submitit
+    except ModuleNotFoundError:
+        raise UserError("--cluster needs submitit: pip install 'dreamerjax[slurm]'") from None
+    if cluster.kind == "slurm" and shutil.which("sbatch") is None:
+        raise UserError("--cluster slurm: there is no sbatch here; run this on a login node of the cluster")
+    executor = submitit.AutoExecutor(folder=folder, cluster=cluster.kind)
+    executor.update_parameters(timeout_min=cluster.minutes, cpus_per_task=cluster.cpus)
+    if cluster.partition is not None:
+        executor.update_parameters(slurm_partition=cluster.partition)
+    return executor
+
+
+def _error(job: Any) -> str | None:
+    """What the job returned, or the last line of what ended it."""
+    try:
+        result: str | None = job.result()
+    except Exception as error:  # submitit wraps whatever the job raised, and raises its own where there is no result
+        return str(error).strip().rpartition("\n")[2] or type(error).__name__
+    return result

@@ -1,0 +1,25 @@
+"""Become a training process: `python -m dreamerjax.lab.launch OWNER CORES COMMAND...`.
+
+Dies with process OWNER, runs on CORES (such as `0,1`) alone, so that JAX sizes itself to them, and executes COMMAND. All
+of it happens in a fresh process, since code between fork and exec is not safe in a parent that has threads.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+
+from dreamerjax.children import die_with_parent
+
+
+def main(argv: Sequence[str]) -> None:
+    """Set up and execute; returns never."""
+    owner, cores, *command = argv
+    die_with_parent(int(owner))
+    os.sched_setaffinity(0, [int(core) for core in cores.split(",")])
+    os.execv(command[0], command)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
