@@ -68,11 +68,12 @@ def check_experiment(experiment: Experiment, file: Path) -> None:
     try:
         _check_numbers(experiment)
         _check_metric(experiment)
+        arms = {arm.name: arm for arm in experiment.arms}
         settings = {arm.name: _settings(experiment, arm) for arm in experiment.arms}
         for name, setting in settings.items():
             _check_setting(experiment, name, setting)
         for one, other in combinations(settings, 2):
-            _check_pair(experiment, one, other, _differences(settings[one], settings[other]))
+            _check_pair(experiment, one, other, _differences(settings[one], settings[other]), _written(arms[one], arms[other]))
     except UserError as error:
         raise UserError(f"{file}: {error}") from error
 
@@ -137,7 +138,14 @@ def _differences(one: dict[str, Any], other: dict[str, Any]) -> list[str]:
     return [key for key in keys if one.get(key) != other.get(key) and not _NO_CHANGE.fullmatch(key)]
 
 
-def _check_pair(experiment: Experiment, one: str, other: str, keys: list[str]) -> None:
+def _written(one: Arm, other: Arm) -> set[str]:
+    """The keys and groups whose values two arms write differently: another size is one change, however many keys it sets."""
+    pairs = {tuple(override.lstrip("+").partition("=")[::2]) for override in one.overrides}
+    others = {tuple(override.lstrip("+").partition("=")[::2]) for override in other.overrides}
+    return {key for key, _ in pairs ^ others}
+
+
+def _check_pair(experiment: Experiment, one: str, other: str, keys: list[str], written: set[str]) -> None:
     arms = f"arms {one} and {other}"
     if not keys:
         raise UserError(f"{arms} are the same")
@@ -146,7 +154,7 @@ def _check_pair(experiment: Experiment, one: str, other: str, keys: list[str]) -
     family = [key for key in keys if re.match(r"model\.|env\.(id$|kwargs\b|action_repeat$)", key)]
     if family and experiment.gate is not Gate.architecture:
         raise UserError(f"{arms} are different model families: {_few(family)}; that needs gate: architecture")
-    if len(keys) > 1 and not experiment.factorial:
+    if len(keys) > 1 and written != {"size"} and not experiment.factorial:
         raise UserError(f"{arms} differ in {len(keys)} keys: {_few(keys)}; change one, or say factorial: true")
 
 
