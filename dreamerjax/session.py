@@ -24,6 +24,7 @@ from dreamerjax.files import write_text
 from dreamerjax.logs import RunLogger
 from dreamerjax.rundir import RunDirectory, collect_meta
 from dreamerjax.runtime import Stopwatch, Trace
+from dreamerjax.sinks import chosen_sinks
 
 EVALUATION_ENVS = 32  # at most so many environments side by side
 
@@ -56,6 +57,7 @@ class Session:
 
         Raises UserError for an environment, device or directory that cannot be used.
         """
+        sinks = chosen_sinks(config)  # before anything is made: a package may be missing
         self.config = config
         self.started = time.monotonic()
         self.counters = Counters()
@@ -64,7 +66,7 @@ class Session:
         self.family = family.fingerprint(config, self.world.spec)
         self.replay = build_replay(self.world)
         self.run = run or self._new_run()
-        self.logger = RunLogger(self.run.path, progress=True, total_steps=config.train.steps)
+        self.logger = RunLogger(self.run.path, progress=True, total_steps=config.train.steps, sinks=sinks)
         profiled = range(config.profile_start, config.profile_start + config.profile_updates) if config.profile else range(0)
         self.trace = Trace(self.run.path / "profile", profiled.start, profiled.stop, self.logger.message)
         self.latest = CheckpointStore(self.run.checkpoints / "latest", config.run.checkpoints_to_keep)
