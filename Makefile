@@ -12,8 +12,11 @@ STAMP := $(VENV)/.installed
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 UV := $(BIN)/uv pip
 LOCK := requirements/lock.txt
+SINKS_VENV := .venv-sinks
+SINKS_LOCK := requirements/sinks.txt
+COMPILE = $(UV) compile pyproject.toml --universal --python-version 3.11 --no-header --no-annotate --no-emit-index-url --quiet
 
-.PHONY: help install train bench test lint format docs-check lock clean
+.PHONY: help install train bench test test-sinks lint format docs-check lock clean
 
 help:  ## list the targets
 	@sed -nE 's/^([a-z-]+):.*## (.*)/\1\t\2/p' Makefile | expand -t 14
@@ -29,6 +32,10 @@ bench: $(STAMP)  ## measure updates, collection and replay on this machine
 test: $(STAMP)  ## run the tests
 	$(BIN)/python -m pytest $(ARGS)
 
+test-sinks: $(SINKS_VENV)/.installed  ## run the tests of MLflow and Weights & Biases with the real packages
+	$(SINKS_VENV)/bin/python -c "import mlflow, wandb"
+	$(SINKS_VENV)/bin/python -m pytest tests/test_sinks.py tests/test_trackers.py $(ARGS)
+
 lint: $(STAMP)  ## check style and types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -42,8 +49,8 @@ docs-check: $(STAMP)  ## check that what the documentation names exists
 	$(BIN)/python tests/docs_check.py
 
 lock: $(STAMP)  ## pin the dependencies again (newest versions: ARGS=--upgrade)
-	$(UV) compile pyproject.toml --extra dev --universal --python-version 3.11 \
-		--no-header --no-annotate --no-emit-index-url --quiet --output-file $(LOCK) $(ARGS)
+	$(COMPILE) --extra dev --output-file $(LOCK) $(ARGS)
+	$(COMPILE) --extra mlflow --extra wandb --constraint $(LOCK) --output-file $(SINKS_LOCK) $(ARGS)
 
 clean:  ## remove build products and caches, not .venv or runs
 	rm -rf build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
@@ -60,4 +67,11 @@ $(STAMP): $(LOCK) requirements/uv.txt | $(BIN)/python
 	@$(PIP) install -r requirements/uv.txt 2>/dev/null || echo "uv cannot be installed: pip does it all, more slowly" >&2
 	@$(UV) install --quiet --python $(BIN)/python -r $(LOCK) 2>$(VENV)/uv.log || $(PIP) install -r $(LOCK)
 	@$(PIP) install --no-deps --no-build-isolation -e .
+	@touch $@
+
+$(SINKS_VENV)/.installed: $(LOCK) $(SINKS_LOCK) | $(STAMP)
+	@echo "installing the packages of $(LOCK) and $(SINKS_LOCK) into $(SINKS_VENV)"
+	@$(BIN)/python -m venv $(SINKS_VENV)
+	@$(UV) install --quiet --python $(SINKS_VENV)/bin/python -r $(LOCK) -r $(SINKS_LOCK) 2>$(SINKS_VENV)/uv.log || \
+		$(SINKS_VENV)/bin/python -m pip --disable-pip-version-check --quiet install -r $(LOCK) -r $(SINKS_LOCK)
 	@touch $@

@@ -237,6 +237,8 @@ class RunConfig:
     hypothesis: str = ""
     primary_metric: str = "eval/greedy/return_mean"
     checkpoints_to_keep: int = 2
+    mlflow: bool = False  # also log to MLflow's file store in <root>/mlruns (extra: mlflow)
+    wandb: bool = False  # also log to Weights & Biases, offline, inside the run directory (extra: wandb)
 
 
 @dataclass

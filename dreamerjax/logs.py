@@ -6,13 +6,14 @@ import json
 import os
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, TextIO
 
 from dreamerjax.files import file_faults, plain, write_text
 from dreamerjax.progress import ProgressDisplay
+from dreamerjax.sinks import FanOut, Sink
 
 EPISODE_RETURN = "episode/return"  # one line per finished training episode
 WALL_CLOCK = "time"  # this key, and every key under "time/", differs between two equal runs
@@ -27,7 +28,15 @@ class RunLogger:
     speed belongs under `time/`, so that the rest of the file is equal for equal runs.
     """
 
-    def __init__(self, run_dir: str | Path, *, progress: bool, total_steps: int = 0, stream: TextIO | None = None) -> None:
+    def __init__(
+        self,
+        run_dir: str | Path,
+        *,
+        progress: bool,
+        total_steps: int = 0,
+        stream: TextIO | None = None,
+        sinks: Mapping[str, Callable[[Path], Sink]] | None = None,
+    ) -> None:
         """Opens metrics.jsonl for appending; nothing else is created before it is needed.
 
         Args:
@@ -35,6 +44,7 @@ class RunLogger:
             progress: whether to show a display in the terminal.
             total_steps: environment steps of the whole run, for the bar and the ETA.
             stream: where the display goes; standard output by default.
+            sinks: other places for scalars, from `chosen_sinks`.
 
         Raises:
             UserError: metrics.jsonl cannot be written; exit code 1, as in every method here.
@@ -47,6 +57,7 @@ class RunLogger:
         self._purge_step: int | None = None
         self._events: EventFile | None = None
         self._display = ProgressDisplay(Path(run_dir).name, total_steps, stream or sys.stdout) if progress else None
+        self._sinks = FanOut(sinks or {}, self._directory, self.message)
 
     def truncate_after(self, update: int, env_step: int) -> int:
         """Forgets what was logged after a checkpoint, for a run that continues from it; call it before any logging.
@@ -69,7 +80,7 @@ class RunLogger:
         return len(records) - len(kept)
 
     def scalars(self, step: int, values: Mapping[str, Any], *, updates: int) -> None:
-        """Writes one line of metrics.jsonl and one TensorBoard event.
+        """Writes one line of metrics.jsonl and one TensorBoard event, and tells the other sinks.
 
         Args:
             step: environment steps so far.
@@ -82,6 +93,7 @@ class RunLogger:
             self._file.write(_line({**numbers, "env_step": int(step), "update": int(updates), WALL_CLOCK: seconds}))
             self._file.flush()
         self._event_file().scalars(step, numbers)
+        self._sinks.scalars(int(step), numbers, int(updates))
         if self._display is not None:
             self._display.values(numbers)
 
@@ -100,7 +112,8 @@ class RunLogger:
         self._event_file().text(step, tag, text)
 
     def close(self) -> None:
-        """Ends the display and closes the files. Harmless when repeated."""
+        """Ends the sinks and the display, and closes the files. Harmless when repeated."""
+        self._sinks.close()
         if self._display is not None:
             self._display.close()
         events, self._events = self._events, None

@@ -29,6 +29,7 @@ from dreamerjax.monitor.collapse import CollapseWatch, Settings
 from dreamerjax.pytrees import BEHAVIOR_LOSSES, Params, pack, unpack
 from dreamerjax.rundir import RunDirectory, collect_meta
 from dreamerjax.runtime import Stopwatch, Trace
+from dreamerjax.sinks import chosen_sinks
 
 EVALUATION_ENVS = 32  # at most so many environments side by side
 
@@ -41,6 +42,7 @@ class Session:
 
         Raises UserError for an environment, device or directory that cannot be used.
         """
+        sinks = chosen_sinks(config)  # before anything is made: a package may be missing
         self.config = config
         self.started = time.monotonic()
         self.counters = Counters()
@@ -52,7 +54,7 @@ class Session:
         state = self.world.initial_state() if beginning is None else beginning.state
         self._given = None if beginning is None else beginning.policy  # acting parameters that this run does not train
         self.run = run or self._new_run(None if beginning is None else beginning.source)
-        self.logger = RunLogger(self.run.path, progress=True, total_steps=pacing.last_step(config.train))
+        self.logger = RunLogger(self.run.path, progress=True, total_steps=pacing.last_step(config.train), sinks=sinks)
         profiled = range(config.profile_start, config.profile_start + config.profile_updates) if config.profile else range(0)
         self.trace = Trace(self.run.path / "profile", profiled.start, profiled.stop, self.logger.message)
         self.latest = CheckpointStore(self.run.checkpoints / "latest", config.run.checkpoints_to_keep)
