@@ -1,0 +1,69 @@
+"""Real runs with a fault injected: the collapse watch names it, everywhere it should, and leaves a sound run alone."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dreamerjax.monitor.collapse import CollapseWatch, Settings
+from tests.e2e import trials
+
+LONG = ("train.log_every=1", "train.train_ratio=120", "train.eval_every=0")  # 300 updates in the 80 steps after the random ones
+FAULTS = {
+    "dynamics_on_free_bits": ("loss.free_nats=100",),
+    "entropy_collapses": ("optim.actor_lr=0.1", "behavior.entropy=0"),
+    "continue_crash": ("loss.scales.continue_=0",),
+    "kl_collapse": ("loss.scales.representation=1000", "loss.scales.decoder=0", "optim.model_lr=0.01", "loss.free_nats=0"),
+}
+
+
+def texts(run: Path) -> list[str]:
+    """What TensorBoard holds as text under `findings`."""
+    from tensorboardX.proto.event_pb2 import Event
+
+    found = []
+    for path in run.glob("events.out.tfevents*"):
+        data, at = path.read_bytes(), 0
+        while at < len(data):
+            length = int.from_bytes(data[at : at + 8], "little")
+            event = Event.FromString(data[at + 12 : at + 12 + length])
+            at += 12 + length + 4
+            for value in event.summary.value:
+                if value.tag.startswith("findings"):
+                    found += [text.decode() for text in value.tensor.string_val]
+    return found
+
+
+@pytest.mark.parametrize("name", FAULTS)
+def test_an_injected_fault_is_found(tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str) -> None:
+    assert trials.run_here(tmp_path, trials.TRIAL, *LONG, *FAULTS[name]) == 0
+    run, out = trials.only_run(tmp_path), capsys.readouterr().out
+    found: dict[str, dict[str, Any]] = {entry["name"]: entry for entry in trials.summary(run)["findings"]}
+    assert name in found
+    entry = found[name]
+    assert 40 <= entry["first_step"] <= entry["last_step"] <= 120
+    assert f"step {entry['first_step']}: warning: {name}: {entry['evidence']}" in out
+    assert f"finding:   {name} at step {entry['first_step']}" in out
+    assert any(f"{name}: {entry['evidence']}" in text for text in texts(run))
+
+
+def test_a_sound_run_has_no_findings(reference: Path) -> None:
+    assert trials.summary(reference)["findings"] == []
+
+
+def test_a_resumed_run_finds_what_the_whole_run_finds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fault = FAULTS["dynamics_on_free_bits"]
+    assert trials.run_here(tmp_path / "whole", trials.TRIAL, *LONG, *fault) == 0
+    monkeypatch.setenv("TRIAL", "terminate")
+    monkeypatch.setenv("TRIAL_AT", "22")
+    assert trials.run_here(tmp_path / "stopped", trials.TRIAL, *LONG, *fault) == 143
+    run, whole = trials.only_run(tmp_path / "stopped"), trials.only_run(tmp_path / "whole")
+    assert 0 < len(trials.metrics(run)) < len(trials.metrics(whole))
+    assert trials.resume_here(run) == 0
+    assert trials.summary(run)["findings"] == trials.summary(whole)["findings"] != []
+    watch = CollapseWatch(Settings(free_nats=100.0, clip=True))
+    for record in trials.metrics(whole):
+        watch.observe(record)
+    assert watch.summary() == trials.summary(whole)["findings"]
