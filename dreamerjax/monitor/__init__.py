@@ -1,0 +1,1 @@
+"""What a run watches of itself: pure statistics, arrays in, numbers out."""
