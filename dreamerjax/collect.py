@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from dreamerjax.envs import Envs, Progress, Purpose, Stepper, episode_seed
+from dreamerjax.episodes import PlayedEpisode, Recorder
 from dreamerjax.errors import UserError
 from dreamerjax.replay import Field, Replay
 from dreamerjax.types import ActionSpec, Arrays, EnvSpec
@@ -34,6 +35,7 @@ class EvaluationResult:
 
     returns: np.ndarray  # float64 [episodes]
     lengths: np.ndarray  # int64 [episodes], environment steps
+    played: tuple[PlayedEpisode, ...] = ()  # the first of them, as many as were asked for
 
 
 def record_fields(spec: EnvSpec, latents: Mapping[str, Field]) -> dict[str, Field]:
@@ -181,14 +183,15 @@ class Collector:
         self._is_first = self._is_first | lost
 
 
-def evaluate_policy(envs: Envs, spec: EnvSpec, policy: Policy, episodes: int, seed: int) -> EvaluationResult:
+def evaluate_policy(envs: Envs, spec: EnvSpec, policy: Policy, episodes: int, seed: int, *, keep: int = 0) -> EvaluationResult:
     """Run exactly `episodes` episodes. Number i is played by stream i modulo n, and has a seed of its own.
 
     So that short episodes are not favoured, no stream takes over another's share; one that has finished its own is
-    stepped on unrecorded. Raises EnvironmentFault or UserError as `Collector.collect` does.
+    stepped on unrecorded. The first `keep` episodes are returned step by step; they are in no replay.
+    Raises EnvironmentFault or UserError as `Collector.collect` does.
     """
     n = envs.num_envs
-    stepper = Stepper(envs, spec)
+    stepper, recorder = Stepper(envs, spec), Recorder(min(keep, episodes))
     returns, lengths = np.zeros(episodes), np.zeros(episodes, np.int64)
     return_, length = np.zeros(n), np.zeros(n, np.int64)
     number, is_first, env_step = np.arange(n), np.ones(n, np.bool_), 0  # number: the episode that each stream plays
@@ -199,15 +202,18 @@ def evaluate_policy(envs: Envs, spec: EnvSpec, policy: Policy, episodes: int, se
 
     observations = begin()
     while number.min() < episodes:
-        action, _ = policy(observations, is_first)
-        observations, reward, terminated, truncated = stepper.step(np.asarray(action), env_step)
+        action = np.asarray(policy(observations, is_first)[0])
+        following, reward, terminated, truncated = stepper.step(action, env_step)
+        recorder.step(number, observations, action, reward)
+        observations = following
         env_step += n
         return_, length = return_ + reward, length + 1
         is_first = terminated | truncated
         if is_first.any():
+            recorder.end(number, is_first, observations, terminated)
             counted = is_first & (number < episodes)
             returns[number[counted]], lengths[number[counted]] = return_[counted], length[counted]
             number = number + n * is_first
             return_, length = return_ * ~is_first, length * ~is_first
             observations = begin()
-    return EvaluationResult(returns, lengths)
+    return EvaluationResult(returns, lengths, recorder.episodes())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
@@ -15,9 +16,12 @@ from omegaconf import MISSING
 from dreamerjax.cli import main
 from dreamerjax.collect import EvaluationResult, evaluate_policy
 from dreamerjax.envs import make_vector_env
+from dreamerjax.episodes import PlayedEpisode
 from dreamerjax.errors import UserError
+from dreamerjax.examination import EPISODES, SCORED, Examination, Examiner
 from dreamerjax.files import write_json
 from dreamerjax.inference import Agent
+from dreamerjax.media import write_examination
 from dreamerjax.runtime import keep_programs
 
 
@@ -46,6 +50,7 @@ class EvaluateConfig:
     seed: int = 0  # of the episodes and the policy
     num_envs: int = 20  # environments side by side
     root: str = "runs"
+    gap: bool = False  # also compare dreams with reality: numbers into the JSON, pictures into the run's media/
     output: str | None = None  # JSON file; by default evaluation_<checkpoint>_<policy>.json in the run directory
 
 
@@ -75,21 +80,52 @@ def describe(result: EvaluationResult) -> dict[str, Any]:
     }
 
 
+def play(agent: Agent, config: EvaluateConfig, acting: Acting, episodes: int) -> EvaluationResult:
+    """Play episodes; those of the sampled policy are kept for an examination if there is to be one."""
+    count = min(config.num_envs, episodes)
+    keep = EPISODES if config.gap and acting is Acting.sampled else 0
+    envs = make_vector_env(agent.config.env, count)
+    try:
+        policy = agent.policy(count, greedy=acting is Acting.greedy, seed=config.seed)
+        return evaluate_policy(envs, agent.spec, policy, episodes, config.seed, keep=keep)
+    finally:
+        envs.close()
+
+
+def examine(agent: Agent, played: Sequence[PlayedEpisode], seed: int) -> Examination:
+    """Compare the agent's dreams with episodes of its sampled policy."""
+    behavior = agent.config.behavior
+    examiner = Examiner(agent.networks, horizon=behavior.horizon, gamma=behavior.gamma, lambda_=behavior.lambda_)
+    return examiner(agent.all_params, played, seed)
+
+
+def words(examination: Examination, episodes: int, *, extra: bool) -> str:
+    """What the examination says, in a few lines."""
+    gap = {name.removeprefix("gap/"): value for name, value in examination.metrics.items()}
+    worst = int(gap["worst_step"])
+    lines = [
+        f"dreams against reality: {gap['states']:.0f} states of {episodes} {'extra ' if extra else ''}episodes of the sampled "
+        "policy, which is the one that dreams follow",
+        f"return: imagined {gap['return_imagined']:.2f}, real {gap['return_real']:.2f} (bias {gap['return_bias']:+.2f}, "
+        f"ratio {gap['return_ratio']:.2f}), rank correlation {gap['return_rank']:.2f}"
+        + (f"; the critic's value has {gap['bootstrap']:.0%} of the real weight" if gap["bootstrap"] else ""),
+        f"worst step {worst}: reward bias {gap[f'reward_bias/{worst:02d}']:+.4f}, "
+        f"continue bias {gap[f'continue_bias/{worst:02d}']:+.4f}; KL {gap['kl']:.3f} nats",
+    ]
+    if "open_loop_error" in gap:
+        lines.append(f"open loop: error {gap['open_loop_error']:.2f} standard deviations after {SCORED} steps")
+    return "\n".join(lines)
+
+
 def run(config: EvaluateConfig) -> int:
     """Play the episodes, print the statistics, write them as JSON."""
-    for key in ("episodes", "num_envs"):
-        if getattr(config, key) < 1:
-            raise UserError(f"{key}={getattr(config, key)} must be at least 1")
+    for key, least in {"episodes": 1, "num_envs": 1, "seed": 0}.items():
+        if getattr(config, key) < least:
+            raise UserError(f"{key}={getattr(config, key)} must be at least {least}")
     started = time.monotonic()
     keep_programs()
     agent = Agent.load(config.run, checkpoint=config.checkpoint.value, root=config.root)
-    count = min(config.num_envs, config.episodes)
-    envs = make_vector_env(agent.config.env, count)
-    try:
-        policy = agent.policy(count, greedy=config.policy is Acting.greedy, seed=config.seed)
-        result = evaluate_policy(envs, agent.spec, policy, config.episodes, config.seed)
-    finally:
-        envs.close()
+    result = play(agent, config, config.policy, config.episodes)
     source = {
         "run": str(agent.run.path),
         "checkpoint": config.checkpoint.value,
@@ -99,6 +135,11 @@ def run(config: EvaluateConfig) -> int:
         "seed": config.seed,
     }
     report = source | describe(result)
+    examination = None
+    if config.gap:
+        played = result.played or play(agent, config, Acting.sampled, EPISODES).played
+        examination = examine(agent, played, config.seed)
+        report["gap"] = {name.removeprefix("gap/"): value for name, value in examination.metrics.items()}
     name = f"evaluation_{config.checkpoint.value}_{config.policy.value}.json"
     output = Path(config.output) if config.output else agent.run.path / name
     write_json(output, report)
@@ -110,6 +151,10 @@ def run(config: EvaluateConfig) -> int:
         f"std {report['return_std']:.2f}, min {report['return_min']:.2f}, max {report['return_max']:.2f}\n"
         f"{time.monotonic() - started:.1f} s, written to {output}"
     )
+    if examination is not None:
+        print(words(examination, len(played), extra=config.policy is Acting.greedy))
+        title = f"{agent.config.env.id}, {agent.run.path.name}, {config.checkpoint.value} checkpoint, step {agent.env_step}"
+        print("  " + "\n  ".join(map(str, write_examination(examination, agent.run.media, agent.env_step, title))))
     return 0
 
 

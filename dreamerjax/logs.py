@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import struct
 import sys
 import time
 from collections.abc import Callable, Mapping
@@ -17,6 +18,8 @@ from dreamerjax.sinks import FanOut, Sink
 
 EPISODE_RETURN = "episode/return"  # one line per finished training episode
 WALL_CLOCK = "time"  # this key, and every key under "time/", differs between two equal runs
+PNG_START = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR"  # signature and first chunk of every PNG; width and height follow
+PNG_CHANNELS = {0: 1, 2: 3, 3: 3, 4: 2, 6: 4}  # by color type
 FLUSH_SECONDS = 10.0  # between flushes of the TensorBoard file; metrics.jsonl is flushed with every line
 
 
@@ -111,6 +114,10 @@ class RunLogger:
         """Puts a text (Markdown) into TensorBoard."""
         self._event_file().text(step, tag, text)
 
+    def image(self, tag: str, png: bytes | Path, step: int) -> None:
+        """Puts a picture, a PNG or the path of one, into TensorBoard."""
+        self._event_file().image(step, tag, png if isinstance(png, bytes) else png.read_bytes())
+
     def close(self) -> None:
         """Ends the sinks and the display, and closes the files. Harmless when repeated."""
         self._sinks.close()
@@ -170,6 +177,17 @@ class EventFile:
         from tensorboardX.summary import text as text_summary
 
         self._write(self._event(step=step, wall_time=time.time(), summary=text_summary(tag, text)))
+
+    def image(self, step: int, tag: str, png: bytes) -> None:
+        """Writes a picture; ValueError if it is not a PNG."""
+        from tensorboardX.proto.summary_pb2 import Summary
+
+        signature, width, height, _, color_type = struct.unpack(">16sIIBB", png[:26].ljust(26, b"\0"))
+        if signature != PNG_START:
+            raise ValueError(f"{tag}: not a PNG")
+        image = Summary.Image(width=width, height=height, colorspace=PNG_CHANNELS[color_type], encoded_image_string=png)
+        summary = Summary(value=[Summary.Value(tag=tag, image=image)])
+        self._write(self._event(step=step, wall_time=time.time(), summary=summary))
 
     def close(self) -> None:
         """Flushes and closes the file."""

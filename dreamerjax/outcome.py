@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,8 +10,10 @@ import numpy as np
 from dreamerjax.collect import Episode
 from dreamerjax.config import Mode
 from dreamerjax.curve import write_learning_curve
+from dreamerjax.episodes import PlayedEpisode
 from dreamerjax.errors import UserError
 from dreamerjax.logs import EPISODE_RETURN, read_metrics
+from dreamerjax.media import write_examination
 from dreamerjax.runtime import process_seconds
 from dreamerjax.session import Session
 
@@ -52,7 +55,8 @@ def evaluate(session: Session) -> None:
     """Evaluate the greedy and the sampled policy, log, and keep the best checkpoint."""
     counters = session.counters
     values: dict[str, float] = {}
-    for name, result in session.evaluate().items():
+    results = session.evaluate()
+    for name, result in results.items():
         for statistic in ("mean", "std", "min", "max"):
             values[f"eval/{name}/return_{statistic}"] = float(getattr(result.returns, statistic)())
         values[f"eval/{name}/length_mean"] = float(result.lengths.mean())
@@ -70,6 +74,23 @@ def evaluate(session: Session) -> None:
         if session.solved and not solved_before:
             counters.solved_step, counters.solved_seconds = session.env_steps, session.seconds
         session.save(session.best, with_replay=False)
+    if played := results["sampled"].played:
+        examine(session, played)
+
+
+def examine(session: Session, played: Sequence[PlayedEpisode]) -> None:
+    """Compare dreams with held-out episodes: metrics, figures in media/ and TensorBoard, and one line on the console."""
+    found, step = session.examine(played), session.env_steps
+    session.record(found.metrics)
+    gap = {name.removeprefix("gap/"): value for name, value in found.metrics.items()}
+    session.logger.message(
+        f"step {step}: dreams promise a return of {gap['return_imagined']:.1f}, {gap['return_real']:.1f} follows; rank "
+        f"correlation {gap['return_rank']:.2f}, worst step {gap['worst_step']:.0f}, KL {gap['kl']:.3f} nats"
+    )
+    title = f"{session.config.env.id}, {session.run.path.name}, step {step}"
+    for path in write_examination(found, session.run.media, step, title):
+        if path.suffix == ".png":
+            session.logger.image(f"gap/{path.stem.rpartition('_')[0]}", path, step)
 
 
 def announce_resume(session: Session, exact: bool, reason: str) -> None:

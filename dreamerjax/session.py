@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import Any
 
@@ -22,10 +22,13 @@ from dreamerjax.collect import Policy as CollectingPolicy
 from dreamerjax.config import Config, FreeBits, Mode
 from dreamerjax.counters import Counters
 from dreamerjax.envs import Envs, Purpose, episode_seed, make_vector_env
+from dreamerjax.episodes import PlayedEpisode
 from dreamerjax.errors import UserError
+from dreamerjax.examination import EPISODES, Examination, Examiner
 from dreamerjax.files import write_text
 from dreamerjax.logs import RunLogger, read_metrics
 from dreamerjax.monitor.collapse import CollapseWatch, Settings
+from dreamerjax.pacing import crossed
 from dreamerjax.pytrees import BEHAVIOR_LOSSES, Params, pack, unpack
 from dreamerjax.rundir import RunDirectory, collect_meta
 from dreamerjax.runtime import Stopwatch, Trace
@@ -66,6 +69,8 @@ class Session:
         self.policy = self._policy(ACTING_SEED, config.env.num_envs, greedy=False)
         self._hyper = agent.hyper_from_config(config)
         self.watch = self._new_watch()
+        behavior = config.behavior
+        self._examiner = Examiner(self.world.networks, horizon=behavior.horizon, gamma=behavior.gamma, lambda_=behavior.lambda_)
         self._evaluation: tuple[Envs, dict[str, Policy]] | None = None
 
     def _new_run(self, source: dict[str, Any] | None) -> RunDirectory:
@@ -145,7 +150,10 @@ class Session:
         return wanted is not None and best is not None and best >= wanted
 
     def evaluate(self) -> dict[str, EvaluationResult]:
-        """Play `train.eval_episodes` episodes with each of the greedy and the sampled policy, in separate environments."""
+        """Play `train.eval_episodes` episodes with each of the greedy and the sampled policy, in separate environments.
+
+        When dreams are due to be compared with reality, the sampled ones are kept for it.
+        """
         episodes = self.config.train.eval_episodes
         if self._evaluation is None:
             count = min(episodes, EVALUATION_ENVS)
@@ -157,8 +165,19 @@ class Session:
         for name, policy in policies.items():
             policy.params = self.learner.acting
             policy.reset()
-            results[name] = evaluate_policy(envs, self.world.spec, policy, episodes, seed)
+            keep = EPISODES if name == "sampled" and self._dreams_due else 0
+            results[name] = evaluate_policy(envs, self.world.spec, policy, episodes, seed, keep=keep)
         return results
+
+    @property
+    def _dreams_due(self) -> bool:
+        """Whether a multiple of `monitor.dreams_every` has been passed since the last examination."""
+        return crossed(self.counters.examined_step, self.env_steps, self.config.monitor.dreams_every)
+
+    def examine(self, played: Sequence[PlayedEpisode]) -> Examination:
+        """Compare the agent's dreams with held-out episodes of its sampled policy."""
+        self.counters.examined_step = self.env_steps
+        return self._examiner(self.learner.state().params, played, seed=self.env_steps)
 
     def save(self, store: CheckpointStore, *, with_replay: bool) -> None:
         """Write a checkpoint in the background: all that `restore` needs to go on bit for bit."""

@@ -67,6 +67,19 @@ def test_choices(reference: Path, tmp_path: Path, checkpoint: str, policy: str) 
     assert report["env_step"] == (summary["best_step"] if checkpoint == "best" else summary["env_steps"])
 
 
+@pytest.mark.parametrize(("policy", "episodes"), [("sampled", 4), ("greedy", 16)])
+def test_gap(copy: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], policy: str, episodes: int) -> None:
+    output = tmp_path / "report.json"
+    assert evaluate_here(f"run={copy}", "episodes=4", "gap=true", f"policy={policy}", f"output={output}") == 0
+    report, out = json.loads(output.read_text()), capsys.readouterr().out
+    extra = "extra " if policy == "greedy" else ""
+    assert f"states of {episodes} {extra}episodes of the sampled policy" in out
+    assert f"imagined {report['gap']['return_imagined']:.2f}, real {report['gap']['return_real']:.2f}" in out
+    written = sorted(path.name for path in (copy / "media").glob("*_000000120.*"))
+    assert written == ["dream_reality_000000120.json", "dream_reality_000000120.png", "open_loop_000000120.png"]
+    assert all(f"{copy / 'media' / name}" in out for name in written)
+
+
 def test_of_a_run_named_latest(copy: Path) -> None:
     assert evaluate_here("run=latest", f"root={copy.parent}", "episodes=2") == 0
     assert json.loads((copy / "evaluation_latest_greedy.json").read_text())["run"] == str(copy)
@@ -78,6 +91,7 @@ def test_of_a_run_named_latest(copy: Path) -> None:
         (["run=nowhere"], "no run at nowhere"),
         ([], "run"),
         (["run=RUN", "episodes=0"], "episodes=0 must be at least 1"),
+        (["run=RUN", "seed=-1"], "seed=-1 must be at least 0"),
         (["run=RUN", "num_envs=0"], "num_envs=0 must be at least 1"),
         (["run=RUN", "checkpoint=newest"], "checkpoint"),
         (["run=RUN", "epsiodes=3"], "epsiodes"),
