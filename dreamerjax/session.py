@@ -14,27 +14,24 @@ import numpy as np
 from dreamerjax import agent, family, pacing
 from dreamerjax.acting import Policy
 from dreamerjax.beginning import begin
-from dreamerjax.build import ACTING_SEED, EVALUATION_SEED, RANDOM_SEED, build_replay, build_world, derived_seed
+from dreamerjax.build import ACTING_SEED, RANDOM_SEED, build_replay, build_world, derived_seed
 from dreamerjax.checkpoint import CheckpointStore
 from dreamerjax.cli import config_to_yaml
-from dreamerjax.collect import Collector, EvaluationResult, evaluate_policy, random_policy
+from dreamerjax.collect import Collector, EvaluationResult, random_policy
 from dreamerjax.collect import Policy as CollectingPolicy
 from dreamerjax.config import Config, FreeBits, Mode
 from dreamerjax.counters import Counters
-from dreamerjax.envs import Envs, Purpose, episode_seed, make_vector_env
 from dreamerjax.episodes import PlayedEpisode
 from dreamerjax.errors import UserError
-from dreamerjax.examination import EPISODES, Examination, Examiner
+from dreamerjax.evaluator import Evaluator
+from dreamerjax.examination import Examination
 from dreamerjax.files import write_text
 from dreamerjax.logs import RunLogger, read_metrics
 from dreamerjax.monitor.collapse import CollapseWatch, Settings
-from dreamerjax.pacing import crossed
 from dreamerjax.pytrees import BEHAVIOR_LOSSES, Params, pack, unpack
 from dreamerjax.rundir import RunDirectory, collect_meta
 from dreamerjax.runtime import Stopwatch, Trace
 from dreamerjax.sinks import chosen_sinks
-
-EVALUATION_ENVS = 32  # at most so many environments side by side
 
 
 class Session:
@@ -66,12 +63,11 @@ class Session:
         self.random = np.random.Generator(np.random.PCG64((config.train.seed, RANDOM_SEED)))
         self.random_policy = random_policy(self.world.spec.action, self.random)
         self.learner = self.world.learner(state)
-        self.policy = self._policy(ACTING_SEED, config.env.num_envs, greedy=False)
+        acting, seed = self._given or self.learner.acting, derived_seed(config.train.seed, ACTING_SEED)
+        self.policy = Policy(self.world.networks, acting, config.env.num_envs, seed, greedy=False)
         self._hyper = agent.hyper_from_config(config)
         self.watch = self._new_watch()
-        behavior = config.behavior
-        self._examiner = Examiner(self.world.networks, horizon=behavior.horizon, gamma=behavior.gamma, lambda_=behavior.lambda_)
-        self._evaluation: tuple[Envs, dict[str, Policy]] | None = None
+        self.evaluator = Evaluator(self.world)
 
     def _new_run(self, source: dict[str, Any] | None) -> RunDirectory:
         config, world = self.config, self.world
@@ -83,10 +79,6 @@ class Session:
             seed=config.train.seed,
         )
         return RunDirectory.create(config.run.root, config.run.name, config_to_yaml(config), meta)
-
-    def _policy(self, stream: int, num_envs: int, *, greedy: bool) -> Policy:
-        seed = derived_seed(self.config.train.seed, stream)
-        return Policy(self.world.networks, self._given or self.learner.acting, num_envs, seed, greedy=greedy)
 
     def _new_watch(self) -> CollapseWatch:
         return CollapseWatch(Settings(self.config.loss.free_nats, clip=self.config.loss.free_bits is FreeBits.clip))
@@ -150,34 +142,18 @@ class Session:
         return wanted is not None and best is not None and best >= wanted
 
     def evaluate(self) -> dict[str, EvaluationResult]:
-        """Play `train.eval_episodes` episodes with each of the greedy and the sampled policy, in separate environments.
-
-        When dreams are due to be compared with reality, the sampled ones are kept for it.
-        """
-        episodes = self.config.train.eval_episodes
-        if self._evaluation is None:
-            count = min(episodes, EVALUATION_ENVS)
-            policies = {name: self._policy(EVALUATION_SEED, count, greedy=name == "greedy") for name in ("greedy", "sampled")}
-            self._evaluation = make_vector_env(self.config.env, count), policies
-        envs, policies = self._evaluation
-        seed = episode_seed(self.config.train.seed, Purpose.evaluation, EVALUATION_SEED, self.env_steps)
-        results = {}
-        for name, policy in policies.items():
-            policy.params = self.learner.acting
-            policy.reset()
-            keep = EPISODES if name == "sampled" and self._dreams_due else 0
-            results[name] = evaluate_policy(envs, self.world.spec, policy, episodes, seed, keep=keep)
-        return results
+        """Evaluate the greedy and the sampled policy; the sampled episodes are kept if dreams are due to be examined."""
+        return self.evaluator.play(self.learner.acting, self.env_steps, keep=self._dreams_due)
 
     @property
     def _dreams_due(self) -> bool:
         """Whether a multiple of `monitor.dreams_every` has been passed since the last examination."""
-        return crossed(self.counters.examined_step, self.env_steps, self.config.monitor.dreams_every)
+        return pacing.crossed(self.counters.examined_step, self.env_steps, self.config.monitor.dreams_every)
 
     def examine(self, played: Sequence[PlayedEpisode]) -> Examination:
         """Compare the agent's dreams with held-out episodes of its sampled policy."""
         self.counters.examined_step = self.env_steps
-        return self._examiner(self.learner.state().params, played, seed=self.env_steps)
+        return self.evaluator.examine(self.learner.state().params, played, self.env_steps)
 
     def save(self, store: CheckpointStore, *, with_replay: bool) -> None:
         """Write a checkpoint in the background: all that `restore` needs to go on bit for bit."""
@@ -232,6 +208,5 @@ class Session:
         finally:
             self.logger.close()
             self.world.envs.close()
-            if self._evaluation is not None:
-                self._evaluation[0].close()
+            self.evaluator.close()
             self.run.close()
