@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from dreamerjax.monitor.collapse import CollapseWatch, Settings
-from tests.e2e import trials
+from tests.e2e import tensorboard, trials
 
 LONG = ("train.log_every=1", "train.train_ratio=120", "train.eval_every=0")  # 300 updates in the 80 steps after the random ones
 FAULTS = {
@@ -21,19 +21,8 @@ FAULTS = {
 
 def texts(run: Path) -> list[str]:
     """What TensorBoard holds as text under `findings`."""
-    from tensorboardX.proto.event_pb2 import Event
-
-    found = []
-    for path in run.glob("events.out.tfevents*"):
-        data, at = path.read_bytes(), 0
-        while at < len(data):
-            length = int.from_bytes(data[at : at + 8], "little")
-            event = Event.FromString(data[at + 12 : at + 12 + length])
-            at += 12 + length + 4
-            for value in event.summary.value:
-                if value.tag.startswith("findings"):
-                    found += [text.decode() for text in value.tensor.string_val]
-    return found
+    found = [value.tensor.string_val for _, value in tensorboard.values(run) if value.tag.startswith("findings")]
+    return [text.decode() for strings in found for text in strings]
 
 
 @pytest.mark.parametrize("name", FAULTS)
