@@ -188,6 +188,9 @@ class Session:
         self.policy.params = self._given or self.learner.acting
         self.policy.load_state_dict(restored.arrays["policy"])
         self.counters = Counters.from_json(restored.info["counters"])
+        self.counters.pacing = replace(
+            self.counters.pacing, stop=False
+        )  # to resume a run that pacing stopped is to overrule it
         exact, reason = self.collector.load_state_dict(restored.arrays["collector"], restored.info["collector"])
         if self.counters.fault is not None:
             exact, reason = False, f"the run was saved after a fault in the middle of a step: {self.counters.fault}"

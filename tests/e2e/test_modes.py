@@ -162,6 +162,19 @@ def test_paced_runs_resume_exactly(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     trials.assert_same_run(run, whole)
 
 
+def test_a_kl_spike_can_end_a_run_and_resuming_overrules_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    spike = ("pacing.kl_spike=stop", "pacing.kl_spike_factor=1.001", "pacing.surprise_window=1", "monitor.surprise_beta=0.5")
+    assert trials.run_here(tmp_path, trials.TRIAL, *spike, "optim.model_lr=0") == 0
+    run, out = trials.only_run(tmp_path), capsys.readouterr().out
+    summary = trials.summary(run)
+    assert summary["outcome"] == "stopped"
+    assert 0 < summary["updates"] < 19
+    assert f"stopped by a KL spike at update {summary['updates']}" in out
+    assert f"stopped after {summary['env_steps']} environment steps" in out
+    assert trials.resume_here(run, "pacing.kl_spike=ignore") == 0
+    assert (trials.summary(run)["outcome"], trials.summary(run)["updates"]) == ("finished", 19)
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
