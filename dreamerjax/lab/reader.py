@@ -70,7 +70,7 @@ class Reader:
     def get(self, key: str, default: Any = None) -> Any:
         """The value as it is, if it is not empty."""
         value = self.data.get(key)
-        if value in (None, "", [], {}):
+        if value in (None, [], {}) or (isinstance(value, str) and not value.strip()):
             if default is None:
                 raise self.error(key, "is missing")
             return default
