@@ -94,9 +94,9 @@ def test_runs_say_what_they_are_for_and_lie_in_their_place(done: Path) -> None:
     assert spec.changes(done / "experiments" / "trial" / "experiment.yaml", kept) == []
 
 
-def test_the_list_counts_finished_runs(done: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    files.write(done / "experiments", {"seeds": []}, slug="broken")
-    assert call(done, "list") == 0
+def test_the_list_counts_finished_runs(copy: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    files.write(copy / "experiments", {"seeds": []}, slug="broken")
+    assert call(copy, "list") == 0
     out = capsys.readouterr().out
     assert re.search(r"trial .* running .* 2/2 .* Does it run\?", out)
     assert re.search(r"broken .* invalid", out)
