@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import shutil
 import signal
@@ -59,15 +60,13 @@ class Task:
 def run_on_cluster(todo: Sequence[Job], cluster: Cluster, stop: Stop) -> dict[str, str | None]:
     """Submit the jobs and wait for them; each job's error by its name, None where its run is finished.
 
-    A signal cancels the jobs, which then write their checkpoints.
-
-    Raises:
-        UserError: submitit is not installed, or there is no SLURM here.
+    A signal to this process cancels the jobs: SLURM sends them SIGTERM, upon which they write their checkpoints.
     """
     if not todo:
         return {}
     executor = _executor(todo[0].directory / "cluster", cluster)
-    submitted = {job.name: executor.submit(Task(job)) for job in todo}
+    with executor.batch():  # one array of jobs
+        submitted = {job.name: executor.submit(Task(job)) for job in todo}
     print(f"submitted {len(todo)} jobs: {', '.join(job.job_id for job in submitted.values())}", flush=True)
     errors: dict[str, str | None] = {}
     cancelled = False
@@ -84,13 +83,17 @@ def run_on_cluster(todo: Sequence[Job], cluster: Cluster, stop: Stop) -> dict[st
     return errors
 
 
-def _executor(folder: Path, cluster: Cluster) -> Any:
-    try:
-        import submitit
-    except ModuleNotFoundError:
-        raise UserError("--cluster needs submitit: pip install 'dreamerjax[slurm]'") from None
+def require(cluster: Cluster) -> None:
+    """Raise UserError unless jobs can be submitted from here."""
+    if importlib.util.find_spec("submitit") is None:
+        raise UserError("--cluster needs submitit: pip install 'dreamerjax[slurm]'")
     if cluster.kind == "slurm" and shutil.which("sbatch") is None:
         raise UserError("--cluster slurm: there is no sbatch here; run this on a login node of the cluster")
+
+
+def _executor(folder: Path, cluster: Cluster) -> Any:
+    import submitit
+
     executor = submitit.AutoExecutor(folder=folder, cluster=cluster.kind)
     executor.update_parameters(timeout_min=cluster.minutes, cpus_per_task=cluster.cpus)
     if cluster.partition is not None:

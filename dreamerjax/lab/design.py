@@ -109,3 +109,5 @@ RULE = (
     "supported if the interval of the contrast, taken in the expected direction, lies above 0 and its estimate is at least "
     "`by`; refuted if the interval lies below `by`; else inconclusive"
 )
+
+TOLERANCE = 0.01  # share of the budget by which a run may fall short of it and still count

@@ -20,11 +20,10 @@ class _Loader(yaml.BaseLoader):
     """Every scalar is the text that the file has (so `1e-5` and `off` are what they look like); no key comes twice."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        seen = set()
-        for key, _ in node.value:
-            if key.value in seen:
-                raise yaml.constructor.ConstructorError(None, None, f"{key.value} comes twice", key.start_mark)
-            seen.add(key.value)
+        names = [str(key.value) for key, _ in node.value]
+        for name in names:
+            if names.count(name) > 1:
+                raise yaml.constructor.ConstructorError(None, None, f"{name} comes twice", node.start_mark)
         return super().construct_mapping(node, deep)
 
 
@@ -70,7 +69,7 @@ class Reader:
     def get(self, key: str, default: Any = None) -> Any:
         """The value as it is, if it is not empty."""
         value = self.data.get(key)
-        if value in (None, "", [], {}):
+        if value in (None, [], {}) or (isinstance(value, str) and not value.strip()):
             if default is None:
                 raise self.error(key, "is missing")
             return default

@@ -16,7 +16,7 @@ from filelock import FileLock, Timeout
 from dreamerjax.errors import UserError
 from dreamerjax.files import file_faults
 from dreamerjax.lab import spec
-from dreamerjax.lab.cluster import Cluster, run_on_cluster
+from dreamerjax.lab.cluster import Cluster, require, run_on_cluster
 from dreamerjax.lab.design import Experiment, Status
 from dreamerjax.lab.jobs import Job, Process
 from dreamerjax.lab.states import RunState, runs, unchanged
@@ -50,9 +50,11 @@ def run(
         cluster: where to run instead of in processes of this one.
 
     Raises:
-        UserError: no such arm or seed; another process runs the experiment; a run has another configuration.
+        UserError: no such arm, seed or cluster; another process runs the experiment; a run has another configuration.
     """
     _check_selection(experiment, jobs, arms, seeds)
+    if cluster is not None:
+        require(cluster)
     directory = root / experiment.slug
     with file_faults(directory):
         (directory / "logs").mkdir(parents=True, exist_ok=True)

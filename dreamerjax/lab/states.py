@@ -13,7 +13,7 @@ from dreamerjax.checkpoint import DIGITS, PREFIX
 from dreamerjax.cli import config_from_yaml
 from dreamerjax.errors import UserError
 from dreamerjax.lab.checks import composed, flatten
-from dreamerjax.lab.design import Arm, Experiment, Metric
+from dreamerjax.lab.design import TOLERANCE, Arm, Experiment, Metric
 from dreamerjax.rundir import KIND
 
 ABSENT = "absent"
@@ -93,7 +93,7 @@ def _state(path: Path, metric: Metric) -> RunState:
     summary, resumable = _json(path / "summary.json"), _has_checkpoint(path)
     if summary.get("outcome") in ("finished", "solved"):
         reached = summary.get(metric.budget.name, 0)
-        if reached >= metric.at:
+        if reached >= metric.at * (1 - TOLERANCE):
             return RunState(path, "finished", resumable=resumable)
         error = f"it ended at {metric.budget.name} = {reached:g}, before the budget of {metric.at}"
         return RunState(path, "failed", error, resumable)
