@@ -110,7 +110,7 @@ def parser() -> argparse.ArgumentParser:
     added = command("compare", compare, "compare runs")
     added.add_argument("runs", nargs="+", metavar="RUN")
     added.add_argument("--metric", default="eval/greedy/return_mean")
-    added.add_argument("--at", type=float, help="the budget at which to compare; the largest that all have by default")
+    added.add_argument("--at", type=float, help="the budget at which to compare; needed if the runs are of unequal length")
     added.add_argument("--budget", choices=[budget.name for budget in Budget], default=Budget.env_steps.name)
     added.add_argument("--across-families", action="store_true", help="allow runs of different model families")
     added.add_argument("--output", type=Path, help="a file for the figure")

@@ -12,9 +12,9 @@ import numpy as np
 from dreamerjax.errors import UserError
 from dreamerjax.family import require_same
 from dreamerjax.lab.analysis import mixed_code
-from dreamerjax.lab.design import Arm, Budget, Contrast, Metric
+from dreamerjax.lab.design import TOLERANCE, Arm, Budget, Contrast, Metric
 from dreamerjax.lab.figures import ArmCurves, draw_curves
-from dreamerjax.lab.results import TOLERANCE, UNITS, Run, curve, end, reaches, read_run, value
+from dreamerjax.lab.results import UNITS, Run, curve, end, reaches, read_run, value
 from dreamerjax.lab.statistics import Estimate, contrast_estimate, estimate, improvement, number
 from dreamerjax.rundir import find_run
 

@@ -28,12 +28,14 @@ def write_report(experiment: Experiment, root: Path) -> Path:
         root: directory of the runs.
 
     Raises:
-        UserError: no run can be compared, or a file cannot be written; exit code 1.
+        UserError: a run has another configuration than its arm; or no run can be compared, or a file cannot be written, with
+            exit code 1.
     """
     from dreamerjax.lab.runner import runs
     from dreamerjax.lab.spec import FILE, changes, set_status
+    from dreamerjax.lab.states import unchanged
 
-    states, directory, computer = runs(experiment, root), experiment.directory, machine()
+    states, directory, computer = unchanged(experiment, runs(experiment, root)), experiment.directory, machine()
     first = root / experiment.slug / FILE  # the file as it was at the first run
     analysis = analyse(experiment, states, changes(directory / FILE, first) if first.is_file() else ())
     draw(analysis)

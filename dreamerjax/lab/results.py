@@ -11,12 +11,12 @@ from typing import Any
 import numpy as np
 
 from dreamerjax.errors import UserError
-from dreamerjax.lab.design import Budget, Metric, Statistic
+from dreamerjax.lab.checks import flatten
+from dreamerjax.lab.design import TOLERANCE, Budget, Metric, Statistic
 from dreamerjax.logs import WALL_CLOCK, read_metrics
 
 FIELDS = {Budget.env_steps: "env_step", Budget.updates: "update", Budget.seconds: WALL_CLOCK}  # of each line of metrics.jsonl
 UNITS = {Budget.env_steps: "environment steps", Budget.updates: "updates", Budget.seconds: "seconds"}
-TOLERANCE = 0.01  # share of the budget by which a run may fall short of it
 _TICKS = {Budget.env_steps: "env.num_envs", Budget.updates: "train.updates_per_call"}
 
 
@@ -77,16 +77,6 @@ def read_run(path: Path) -> Run:
     if not records:
         raise UserError(f"run {path.name} logged nothing")
     return Run(path, records, flatten(config), meta, summary)
-
-
-def flatten(node: Any, prefix: str = "") -> dict[str, Any]:
-    """Nested mappings as one with dotted keys; an empty mapping is a value."""
-    if not isinstance(node, dict) or not node:
-        return {prefix: node}
-    flat: dict[str, Any] = {}
-    for key, value in node.items():
-        flat |= flatten(value, f"{prefix}.{key}" if prefix else str(key))
-    return flat
 
 
 def curve(run: Run, metric: str, budget: Budget) -> tuple[np.ndarray, np.ndarray]:

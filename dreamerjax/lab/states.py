@@ -91,7 +91,7 @@ def _difference(experiment: Experiment, arm: Arm, seed: int, path: Path) -> str 
 
 def _state(path: Path, metric: Metric) -> RunState:
     summary, resumable = _json(path / "summary.json"), _has_checkpoint(path)
-    if summary.get("outcome") in ("finished", "solved"):
+    if summary.get("outcome") in ("finished", "solved", "stopped"):
         reached = summary.get(metric.budget.name, 0)
         if reached >= metric.at * (1 - TOLERANCE):
             return RunState(path, "finished", resumable=resumable)

@@ -10,7 +10,9 @@ from typing import Any
 
 import yaml
 
+from dreamerjax.cli import config_to_yaml
 from dreamerjax.files import write_json
+from dreamerjax.lab.checks import composed
 from dreamerjax.lab.design import Arm, Contrast, Experiment, Gate, Hypothesis, Metric, Status
 from dreamerjax.rundir import KIND
 
@@ -86,10 +88,12 @@ def experiment(directory: Path, **changes: Any) -> Experiment:
 def fake_runs(
     root: Path, design: Experiment, finals: Mapping[str, Sequence[float]], make: Callable[..., Path] = fake_run
 ) -> dict[tuple[str, int], State]:
-    """One finished run for each final value."""
+    """One finished run for each final value, with the configuration of its arm."""
     states = {}
     for arm in design.arms:
         for seed, final in zip(design.seeds, finals[arm.name], strict=True):
             path = make(root / design.slug / f"{arm.name}_{seed}", learning(final), seed=seed, summary={"seconds": 200.0})
+            config = composed(design, arm)
+            (path / "config.yaml").write_text(config_to_yaml(replace(config, train=replace(config.train, seed=seed))))
             states[arm.name, seed] = State(path)
     return states

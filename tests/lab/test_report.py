@@ -20,7 +20,7 @@ from dreamerjax.lab.analysis import without_places
 from dreamerjax.lab.design import Arm, Budget, Contrast, Experiment, Gate, Metric, Statistic, Status
 from dreamerjax.lab.markdown import metric_words
 from dreamerjax.lab.report import write_report
-from tests.lab.fakes import RETURN, State, experiment, fake_run, fake_runs, learning
+from tests.lab.fakes import RETURN, State, experiment, fake_runs
 
 FINALS = {"control": [100.0, 110.0, 120.0, 130.0, 400.0], "treatment": [200.0, 210.0, 220.0, 230.0, 0.0]}
 Write = Callable[[Experiment, Mapping[tuple[str, int], State]], str]
@@ -122,17 +122,19 @@ def test_pictures_are_drawn_and_small(write: Write, design: Experiment, states: 
 
 
 def test_runs_that_do_not_count_are_named_with_the_reason(
-    write: Write, design: Experiment, states: dict[tuple[str, int], State], tmp_path: Path
+    write: Write, design: Experiment, states: dict[tuple[str, int], State]
 ) -> None:
     states["control", 1] = State(states["control", 1].path, "failed", "OSError: /home/someone/runs/x.json: disk\nfull")
     states["control", 2] = State(None, "missing")
-    states["control", 3] = State(fake_run(tmp_path / "short", learning(5.0, steps=1_500)))
+    short = states["control", 3].path
+    assert short is not None
+    (short / "metrics.jsonl").write_text("".join((short / "metrics.jsonl").read_text().splitlines(keepends=True)[:3]))
     states["treatment", 4] = State(states["treatment", 4].path, "interrupted")
     text = write(design, states)
     assert "> **Warning.** 4 of 10 runs do not count" in text
     assert "| control | 1 | run control_1 failed: OSError: x.json: disk full |" in text
     assert "| control | 2 | never started |" in text
-    assert "| control | 3 | run short ended after 1,500 of 2,000 environment steps |" in text
+    assert "| control | 3 | run control_3 ended after 1,500 of 2,000 environment steps |" in text
     assert "| treatment | 4 | run treatment_4 was interrupted |" in text
     assert "Seeds: 2 + 4." in text
     assert "| 2 of 5 | 250 [" in text

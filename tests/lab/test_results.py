@@ -5,14 +5,13 @@ from __future__ import annotations
 import re
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 
 from dreamerjax.errors import UserError
 from dreamerjax.lab.design import Budget, Metric, Statistic
-from dreamerjax.lab.results import Run, curve, end, flatten, reaches, read_run, value
+from dreamerjax.lab.results import Run, curve, end, reaches, read_run, value
 from tests.lab.fakes import COMMIT, RETURN, fake_run
 
 RECORDS = [
@@ -34,7 +33,7 @@ def _run(tmp_path: Path) -> Run:
 def test_a_run_says_what_it_is(run: Run) -> None:
     assert (run.name, run.seed, run.commit, run.dirty) == ("one", 3, COMMIT[:10], False)
     assert run.findings == ("kl_collapse", "flat_actor")
-    assert run.config == {"env.num_envs": 4, "env.kwargs": {}, "run.name": "one", "train.seed": 3}
+    assert run.config == {"env.num_envs": 4, "run.name": "one", "train.seed": 3}
     assert [end(run, budget) for budget in Budget] == [2000, 500, 200]
 
 
@@ -128,10 +127,3 @@ def test_a_damaged_run_is_one_line(file: str, content: str | None, message: str,
     with pytest.raises(UserError, match=message) as caught:
         read_run(path)
     assert "\n" not in str(caught.value)
-
-
-@pytest.mark.parametrize(
-    ("nested", "flat"), [({}, {"": {}}), ({"a": {"b": 1, "c": {}}, "d": [2]}, {"a.b": 1, "a.c": {}, "d": [2]})]
-)
-def test_nested_mappings_become_dotted_keys(nested: Any, flat: dict[str, Any]) -> None:
-    assert flatten(nested) == flat
