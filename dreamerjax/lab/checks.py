@@ -72,8 +72,12 @@ def check_experiment(experiment: Experiment, file: Path) -> None:
         settings = {arm.name: _settings(experiment, arm) for arm in experiment.arms}
         for name, setting in settings.items():
             _check_setting(experiment, name, setting)
+        compared = set(experiment.hypothesis.contrast.control or arms)
         for one, other in combinations(settings, 2):
-            _check_pair(experiment, one, other, _differences(settings[one], settings[other]), _written(arms[one], arms[other]))
+            keys = _differences(settings[one], settings[other])
+            _check_pair(experiment, one, other, keys)
+            if {one, other} & compared:  # two treatments may each change something else
+                _check_one_change(experiment, one, other, keys, _written(arms[one], arms[other]))
     except UserError as error:
         raise UserError(f"{file}: {error}") from error
 
@@ -145,7 +149,7 @@ def _written(one: Arm, other: Arm) -> set[str]:
     return {key for key, _ in pairs ^ others}
 
 
-def _check_pair(experiment: Experiment, one: str, other: str, keys: list[str], written: set[str]) -> None:
+def _check_pair(experiment: Experiment, one: str, other: str, keys: list[str]) -> None:
     arms = f"arms {one} and {other}"
     if not keys:
         raise UserError(f"{arms} are the same")
@@ -154,8 +158,11 @@ def _check_pair(experiment: Experiment, one: str, other: str, keys: list[str], w
     family = [key for key in keys if re.match(r"model\.|env\.(id$|kwargs\b|action_repeat$)", key)]
     if family and experiment.gate is not Gate.architecture:
         raise UserError(f"{arms} are different model families: {_few(family)}; that needs gate: architecture")
+
+
+def _check_one_change(experiment: Experiment, one: str, other: str, keys: list[str], written: set[str]) -> None:
     if len(keys) > 1 and written != {"size"} and not experiment.factorial:
-        raise UserError(f"{arms} differ in {len(keys)} keys: {_few(keys)}; change one, or say factorial: true")
+        raise UserError(f"arms {one} and {other} differ in {len(keys)} keys: {_few(keys)}; change one, or say factorial: true")
 
 
 def _few(keys: list[str]) -> str:

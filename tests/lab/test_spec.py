@@ -183,6 +183,24 @@ def test_what_is_asked_for_by_name_is_allowed(changes: dict[str, Any], tmp_path:
     assert len(spec.load("trial", tmp_path).arms) == 2
 
 
+def test_each_treatment_is_one_change_from_the_control(tmp_path: Path) -> None:
+    """Two treatments may change different things; each is compared with the control alone."""
+    files.write(tmp_path, {"arms/b": ["loss.free_nats=1.0"], "arms/c": ["loss.free_nats=0.1", "optim.agc=0.2"]})
+    assert len(spec.load("trial", tmp_path).arms) == 3
+    files.write(tmp_path, {"arms/b": ["loss.free_nats=1.0"], "arms/c": ["loss.free_nats=0.3", "optim.agc=0.2"]})
+    with pytest.raises(UserError, match=r"arms a and c differ in 2 keys: loss\.free_nats, optim\.agc"):
+        spec.load("trial", tmp_path)
+
+
+def test_another_size_is_one_change(tmp_path: Path) -> None:
+    sizes = {"arms/a": ["size=tiny"], "arms/b": ["size=tiny256"], "gate": "architecture"}
+    files.write(tmp_path, sizes)
+    assert len(spec.load("trial", tmp_path).arms) == 2
+    files.write(tmp_path, {**sizes, "arms/b": ["size=tiny256", "optim.agc=0.2"]})
+    with pytest.raises(UserError, match=r"arms a and b differ in \d+ keys"):
+        spec.load("trial", tmp_path)
+
+
 def test_a_script_is_a_change_like_a_key(tmp_path: Path) -> None:
     file = files.write(tmp_path, {"arms/b": {"overrides": ["loss.free_nats=0.1"], "script": "fault.py"}})
     (file.parent / "fault.py").touch()
