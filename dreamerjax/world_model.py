@@ -5,6 +5,7 @@ Everything is time-major [T, B, ...]. Randomness comes in as uniform numbers, so
 
 from __future__ import annotations
 
+import math
 from itertools import accumulate
 from typing import Any, NamedTuple
 
@@ -160,11 +161,14 @@ def world_model_loss(
         "dynamics": distributions.free_bits(dynamics, free_nats, straight_through),
         "representation": distributions.free_bits(representation, free_nats, straight_through),
     }
+    posterior_entropy = jnp.mean(jnp.sum(distributions.categorical_entropy(posterior.logits), axis=-1))
+    groups, classes = posterior.logits.shape[-2:]
     metrics = {f"decoder/{name}": jnp.mean(value) for name, value in per_key.items()}
     metrics |= {
         "kl": jnp.mean(dynamics),
         "prior_entropy": jnp.mean(jnp.sum(distributions.categorical_entropy(prior_logits), axis=-1)),
-        "posterior_entropy": jnp.mean(jnp.sum(distributions.categorical_entropy(posterior.logits), axis=-1)),
+        "posterior_entropy": posterior_entropy,
+        "posterior_randomness": posterior_entropy / (groups * math.log(classes)),
         "reward_prediction": jnp.mean(scalars.two_hot_mean(stop(reward_logits), networks.bins)),
     }
     return losses, metrics

@@ -8,6 +8,7 @@ import shutil
 import signal
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -53,7 +54,8 @@ class Task:
 
         if self.process is not None:
             self.process.signal(signal.SIGTERM)
-            os.waitid(os.P_PID, self.process.process.pid, os.WEXITED | os.WNOWAIT)
+            with suppress(ChildProcessError):  # it had ended
+                os.waitid(os.P_PID, self.process.process.pid, os.WEXITED | os.WNOWAIT)
         return DelayedSubmission(Task(self.job))
 
 

@@ -81,6 +81,7 @@ class CollapseWatch:
             _Case("actor_loss_climbs", trends.ActorLossClimbs()),
             _Case("kl_spike", trends.KLSpike()),
             _Case("kl_collapse", detectors.kl_collapse, SUSTAINED),
+            _Case("latents_carry_nothing", detectors.latents_carry_nothing, SUSTAINED),
             _Case("entropy_collapses", detectors.entropy_collapses, SUSTAINED),
             _Case("continue_crash", detectors.continue_crash, SUSTAINED),
             _Case("dynamics_on_free_bits", on_free_bits, SUSTAINED),

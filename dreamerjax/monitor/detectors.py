@@ -8,6 +8,8 @@ from dataclasses import dataclass
 Record = Mapping[str, float]
 
 KL_NOTHING = 5e-4  # nats; the latents that collapsed went from 0.0025 to 0.0001 (01-17), healthy ones had 0.001 (01-15)
+POSTERIOR_RANDOMNESS = 0.96  # 0.97 to 0.98 with a representation weight of 0.99, over KLs at rest on the free nats;
+# sound runs begin at 0.94 and fall to about 0.5 (experiments/representation_unimix)
 RANDOMNESS = 0.02  # of the entropy's range: "collapsed to ~0" (01-05); ln 2 times 0.38 was merely low (01-15)
 CONTINUE_SHARE = 0.5  # of what the batch implies; 0.001 where about 0.9 was true (01-15)
 FRESH_UPDATES = 200  # until then the continue head has not learned that episodes go on: it starts from a coin toss
@@ -33,6 +35,17 @@ def kl_collapse(record: Record) -> Reading | None:
     entropy = record.get("model/posterior_entropy")
     beside = "" if entropy is None else f", the posterior's entropy {entropy:.3g}"
     return Reading(KL_NOTHING / max(kl, 1e-9), f"the KL is {kl:.2g} nats, below {KL_NOTHING:g}{beside}")
+
+
+def latents_carry_nothing(record: Record) -> Reading | None:
+    """The posterior is nearly uniform: it says nothing about what was observed, whatever the KL (01-17)."""
+    randomness = record.get("model/posterior_randomness")
+    if randomness is None:
+        return None
+    evidence = f"the posterior's randomness is {randomness:.1%} (uniform is 100%), above {POSTERIOR_RANDOMNESS:.0%}"
+    kl = record.get("model/kl")
+    beside = "" if kl is None else f", over a KL of {kl:.2g} nats"
+    return Reading((1 - POSTERIOR_RANDOMNESS) / max(1 - randomness, 1e-9), evidence + beside)
 
 
 def entropy_collapses(record: Record) -> Reading | None:

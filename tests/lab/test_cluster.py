@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from importlib.machinery import ModuleSpec
 from pathlib import Path
@@ -45,6 +46,7 @@ def test_a_job_whose_time_is_over_saves_and_is_submitted_again(tmp_path: Path) -
     task = cluster.Task(job)
     task.process = job.start(runner.shares(1)[0])
     wait_until(lambda: "steps/s" in job.log.read_text())
+    task.process.signal(signal.SIGUSR2)  # SLURM warns every process of the job, the training too
     again = task.checkpoint()
     assert task.process.close() == "interrupted"
     assert job.state().state == "interrupted"

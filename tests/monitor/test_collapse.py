@@ -213,6 +213,16 @@ def test_kl_collapse_of_january_17() -> None:
     assert watch(constant(3_000, model__kl=0.001)) == []  # healthy: after the fix of 01-15
 
 
+def test_latents_that_carry_nothing_over_a_kl_on_the_free_nats() -> None:
+    """A representation weight of 0.99 (01-17), as experiments/representation_unimix saw it; sound runs begin at 0.94."""
+    (finding,) = watch(constant(1_000, model__posterior_randomness=0.98, model__kl=0.076))
+    assert (finding.name, finding.env_step) == ("latents_carry_nothing", 200)
+    assert finding.evidence.startswith(
+        "the posterior's randomness is 98.0% (uniform is 100%), above 96%, over a KL of 0.076 nats"
+    )
+    assert watch(constant(1_000, model__posterior_randomness=0.94)) == []
+
+
 def test_entropy_collapses() -> None:
     (finding,) = watch(constant(1_000, actor__randomness=0.015))
     assert (finding.name, finding.env_step) == ("entropy_collapses", 200)
