@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import re
 import shutil
 import signal
 import time
@@ -69,17 +70,18 @@ def run_on_cluster(todo: Sequence[Job], cluster: Cluster, stop: Stop) -> dict[st
     executor = _executor(todo[0].directory / "cluster", cluster)
     with executor.batch():  # one array of jobs
         submitted = {job.name: executor.submit(Task(job)) for job in todo}
-    print(f"submitted {len(todo)} jobs: {', '.join(job.job_id for job in submitted.values())}", flush=True)
+    print(f"submitted {len(todo)} jobs: {', '.join(handle.job_id for handle in submitted.values())}", flush=True)
     errors: dict[str, str | None] = {}
     cancelled = False
     while len(errors) < len(todo):
         if stop.signal is not None and not cancelled:
             cancelled = True
-            for job in submitted.values():
-                job.cancel(check=False)
-        for name, job in submitted.items():
-            if name not in errors and job.done():
-                errors[name] = _error(job)
+            for handle in submitted.values():
+                handle.cancel(check=False)
+        for job in todo:
+            name = job.name
+            if name not in errors and submitted[name].done():
+                errors[name] = _error(submitted[name], job)
                 print(f"end    {name}: {errors[name] or 'finished'} ({len(errors)} of {len(todo)})", flush=True)
         time.sleep(POLL)
     return errors
@@ -103,10 +105,14 @@ def _executor(folder: Path, cluster: Cluster) -> Any:
     return executor
 
 
-def _error(job: Any) -> str | None:
-    """What the job returned, or the last line of what ended it."""
+def _error(submitted: Any, job: Job) -> str | None:
+    """What the job returned, or what ended it: the error it raised, else where its logs lie."""
     try:
-        result: str | None = job.result()
+        result: str | None = submitted.result()
     except Exception as error:  # submitit wraps whatever the job raised, and raises its own where there is no result
-        return str(error).strip().rpartition("\n")[2] or type(error).__name__
+        if job.state().state == "interrupted":
+            return "interrupted: its time was over, or it was cancelled; run the experiment again to go on"
+        lines = [line.strip() for line in str(error).splitlines()]
+        raised = [line for line in lines if re.match(r"[\w.]*(Error|Exception|Interrupt): ", line)]
+        return raised[-1] if raised else f"{lines[0]} (logs in {submitted.paths.folder})"
     return result
