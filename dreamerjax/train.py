@@ -171,6 +171,7 @@ def run(config: Config) -> int:
         raise
     finally:
         outcome.close(session, ending)
+        jax.clear_caches()  # a sweep makes many runs in one process, and a process can map only so many programs
 
 
 if __name__ == "__main__":

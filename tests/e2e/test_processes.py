@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import subprocess
@@ -82,3 +83,17 @@ def test_ctrl_c_reaches_the_whole_group_and_the_run_ends_well(tmp_path: Path) ->
     summary = trials.summary(run)
     assert (summary["outcome"], summary["error"]) == ("interrupted", None)
     assert trials.latest(run).step == summary["env_steps"]
+
+
+def test_runs_in_one_process_leave_no_programs_behind(tmp_path: Path) -> None:
+    """A sweep makes many. A process can map only so many programs, and past that loading one more is a segmentation fault."""
+
+    def mappings() -> int:
+        gc.collect()
+        return len(Path("/proc/self/maps").read_text().splitlines())
+
+    counts = []
+    for number in range(2):
+        assert trials.run_here(tmp_path / str(number), trials.TRIAL) == 0
+        counts.append(mappings())
+    assert counts[1] < counts[0] + 50
