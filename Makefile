@@ -29,8 +29,8 @@ train: $(STAMP)  ## train on CartPole-v1 from state until it is solved
 bench: $(STAMP)  ## measure updates, collection and replay on this machine
 	$(BIN)/python -m dreamerjax.benchmark $(ARGS)
 
-test: $(STAMP)  ## run the tests
-	$(BIN)/python -m pytest $(ARGS)
+test: $(STAMP)  ## run the tests, a file at a time on each core
+	$(BIN)/python -m pytest -n auto --dist loadfile $(ARGS)
 
 test-sinks: $(SINKS_VENV)/.installed  ## run the tests of MLflow and Weights & Biases with the real packages
 	$(SINKS_VENV)/bin/python -c "import mlflow, wandb"

@@ -6,6 +6,7 @@ An entry point is `sys.exit(main(train))` with `train(config: Config) -> int | N
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 from collections.abc import Callable, Collection, Iterator, Sequence
@@ -188,12 +189,14 @@ def _run_with_hydra(task: Callable[[Any], int | None], arguments: Sequence[str],
     words = [program, *normalise(arguments, key_types(schema), _groups(schema), sweep=sweep)]
     words.sort(key=lambda word: "=" in word and word[:1] != "-")  # argparse wants all overrides in one place
     argv, full_error = sys.argv, os.environ.get("HYDRA_FULL_ERROR")
+    root, handlers = logging.getLogger(), list(logging.getLogger().handlers)
     sys.argv, os.environ["HYDRA_FULL_ERROR"] = [argv[0], *words], "1"  # raise errors here instead of printing them
     try:
         with _one_line_errors(schema, arguments):
             hydra_main(config_path=directory, config_name=name, version_base=_HYDRA)(job)()
     finally:
         sys.argv = argv
+        root.handlers[:] = handlers  # Hydra's own write to the streams of this moment
         os.environ.pop("HYDRA_FULL_ERROR")
         if full_error is not None:
             os.environ["HYDRA_FULL_ERROR"] = full_error
