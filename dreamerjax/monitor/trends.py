@@ -13,7 +13,9 @@ ACTOR_LOGS = 20  # the loss' level is a median of 500 updates: it climbed for 8,
 ACTOR_CLIMB, ACTOR_FLOOR = 2.5, 0.05  # 0.1 to 0.3 (01-19); 0.036, then 0.107 (01-20), where a steady run had 0.002 to 0.007
 KL_SPIKE, KL_FLOOR = 3.0, 0.01  # nats; 0.004 to 0.017 is a factor of 4 (01-20); below the floor lies noise
 KL_LOGS, KL_BEFORE, KL_BEFORE_LEAST = 4, 200, 20  # 5,000 updates before: the spike took 1,500 to build up (01-20)
-RETURN_RATIO = 1.5  # imagined over real: dream values tripled while episodes got 40% shorter (01-17)
+RETURN_EXCESS = (
+    0.5  # of the real return, or of 1 where that is smaller: dream values tripled while episodes got 40% shorter (01-17)
+)
 FOCUS_SHARE, FOCUS_LOGS = 0.5, 40  # "always active": 1,000 updates without an actor-critic (01-18)
 
 
@@ -74,11 +76,12 @@ class DelusionalDreams:
     def __call__(self, record: Record) -> Reading | None:
         if "model/kl" in record:
             self._kl.append(record["model/kl"])
-        ratio = record.get("gap/return_ratio")
-        if ratio is None:
+        imagined, real = record.get("gap/return_imagined"), record.get("gap/return_real")
+        if imagined is None or real is None:
             return None
+        excess = (imagined - real) / max(1.0, abs(real))  # a ratio would say nothing of negative returns
         kl = f"; the KL is {self._kl[-1]:.2g} nats, its median {median(self._kl):.2g}" if self._kl else ""
-        return Reading(ratio / RETURN_RATIO, f"imagined returns are {ratio:.3g} times the real ones{kl}")
+        return Reading(excess / RETURN_EXCESS, f"dreams promise a return of {imagined:.4g} where {real:.4g} follows{kl}")
 
 
 class FocusAlwaysOn:

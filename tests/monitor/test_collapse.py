@@ -249,16 +249,24 @@ def test_healthy_near_misses_of_january_15() -> None:
     assert watch(fresh) == []
 
 
+def gap(step: int, imagined: float, real: float) -> Record:
+    return {"env_step": step, "update": step, "gap/return_imagined": imagined, "gap/return_real": real}
+
+
 def test_delusional_dreams() -> None:
-    records = [
-        *constant(2_000, model__kl=0.003),
-        {"env_step": 2_000, "update": 2_000, "gap/return_ratio": 1.4},
-        {"env_step": 2_100, "update": 2_100, "model/kl": 0.0006},
-        {"env_step": 2_500, "update": 2_500, "gap/return_ratio": 50.0},
-    ]
-    (finding,) = watch(records)
-    evidence = "imagined returns are 50 times the real ones; the KL is 0.0006 nats, its median 0.003"
+    low_kl: Record = {"env_step": 2_100, "update": 2_100, "model/kl": 0.0006}
+    (finding,) = watch([*constant(2_000, model__kl=0.003), gap(2_000, 14.0, 10.0), low_kl, gap(2_500, 500.0, 10.0)])
+    evidence = "dreams promise a return of 500 where 10 follows; the KL is 0.0006 nats, its median 0.003"
     assert finding == Finding("delusional_dreams", 2_500, 2_500, evidence)
+
+
+@pytest.mark.parametrize(
+    ("imagined", "real", "fires"),
+    [(-40.0, -100.0, True), (-180.0, -100.0, False), (-60.0, -100.0, False), (0.4, 0.0, False), (0.6, 0.0, True)],
+)
+def test_dreams_of_costs_are_delusional_when_they_promise_less_cost(imagined: float, real: float, fires: bool) -> None:
+    """Pessimism is no delusion, and returns near 0 are measured against 1."""
+    assert bool(watch([gap(100, imagined, real)])) == fires
 
 
 def test_focus_of_january_18_is_always_on() -> None:
