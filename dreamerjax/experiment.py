@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from dreamerjax.errors import UserError
+from dreamerjax.files import read_json_object
 from dreamerjax.lab import spec
 from dreamerjax.lab.design import Budget
 
@@ -31,17 +31,13 @@ def list_experiments(options: argparse.Namespace) -> int:
             continue
         states = runs(experiment, options.root).values()
         finished = sum(state.state == "finished" for state in states)
-        status, verdict = experiment.status.name, _verdict(experiment.directory)
+        status, verdict = (
+            experiment.status.name,
+            str(read_json_object(experiment.directory / "results.json").get("verdict", "")),
+        )
         table.add_row(slug, experiment.date, status, f"{finished}/{len(states)}", verdict, experiment.question)
     Console().print(table)
     return 0
-
-
-def _verdict(directory: Path) -> str:
-    try:
-        return str(json.loads((directory / "results.json").read_text(encoding="utf-8")).get("verdict", ""))
-    except (OSError, ValueError, AttributeError):
-        return ""
 
 
 def new(options: argparse.Namespace) -> int:

@@ -35,6 +35,15 @@ def plain(value: Any) -> Any:
     return value if isinstance(value, str | int | float | None) else str(value)
 
 
+def read_json_object(path: Path) -> dict[str, Any]:
+    """The content of a JSON file; empty where there is none, or none that can be read, or it is no object."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
 def write_text(path: Path, text: str) -> None:
     """Writes a file in one step: a reader, or a crash, sees the old content or the new, never a part.
 

@@ -19,7 +19,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from dreamerjax.errors import UserError
-from dreamerjax.files import file_faults, write_json, write_text
+from dreamerjax.files import file_faults, read_json_object, write_json, write_text
 
 KIND = "dreamerjax run"  # meta.json's `kind`: tells a run from any other directory
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "numpy", "gymnasium", "orbax-checkpoint", "dreamerjax")
@@ -194,11 +194,7 @@ def _latest(root: Path) -> Path:
 
 
 def _is_run(path: Path) -> bool:
-    try:
-        meta = json.loads((path / "meta.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return False
-    return isinstance(meta, dict) and meta.get("kind") == KIND and (path / "config.yaml").is_file()
+    return read_json_object(path / "meta.json").get("kind") == KIND and (path / "config.yaml").is_file()
 
 
 def _make_unique(path: Path) -> Path:

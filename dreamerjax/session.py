@@ -13,7 +13,7 @@ import numpy as np
 
 from dreamerjax import agent, family, pacing
 from dreamerjax.acting import Policy
-from dreamerjax.beginning import begin
+from dreamerjax.beginning import Beginning, begin
 from dreamerjax.build import ACTING_SEED, RANDOM_SEED, build_replay, build_world, derived_seed
 from dreamerjax.checkpoint import CheckpointStore
 from dreamerjax.cli import config_to_yaml
@@ -50,10 +50,9 @@ class Session:
         self.world = build_world(config)
         self.family = family.fingerprint(config, self.world.spec)
         self.replay = build_replay(self.world)
-        beginning = begin(self.world, self.family) if run is None else None
-        state = self.world.initial_state() if beginning is None else beginning.state
-        self._given = None if beginning is None else beginning.policy  # acting parameters that this run does not train
-        self.run = run or self._new_run(None if beginning is None else beginning.source)
+        beginning = begin(self.world, self.family) if run is None else Beginning(self.world.initial_state())
+        self._given = beginning.policy  # acting parameters that this run does not train
+        self.run = run or self._new_run(beginning.source)
         self.logger = RunLogger(self.run.path, progress=True, total_steps=pacing.last_step(config.train), sinks=sinks)
         profiled = range(config.profile_start, config.profile_start + config.profile_updates) if config.profile else range(0)
         self.trace = Trace(self.run.path / "profile", profiled.start, profiled.stop, self.logger.message)
@@ -62,7 +61,7 @@ class Session:
         self.collector = Collector(self.world.envs, self.world.spec, self.replay, config.train.seed)
         self.random = np.random.Generator(np.random.PCG64((config.train.seed, RANDOM_SEED)))
         self.random_policy = random_policy(self.world.spec.action, self.random)
-        self.learner = self.world.learner(state)
+        self.learner = self.world.learner(beginning.state)
         acting, seed = self._given or self.learner.acting, derived_seed(config.train.seed, ACTING_SEED)
         self.policy = Policy(self.world.networks, acting, config.env.num_envs, seed, greedy=False)
         self._hyper = agent.hyper_from_config(config)
@@ -188,9 +187,8 @@ class Session:
         self.policy.params = self._given or self.learner.acting
         self.policy.load_state_dict(restored.arrays["policy"])
         self.counters = Counters.from_json(restored.info["counters"])
-        self.counters.pacing = replace(
-            self.counters.pacing, stop=False
-        )  # to resume a run that pacing stopped is to overrule it
+        # To resume a run that pacing stopped is to overrule it.
+        self.counters.pacing = replace(self.counters.pacing, stop=False)
         exact, reason = self.collector.load_state_dict(restored.arrays["collector"], restored.info["collector"])
         if self.counters.fault is not None:
             exact, reason = False, f"the run was saved after a fault in the middle of a step: {self.counters.fault}"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import time
 import uuid
@@ -16,7 +15,7 @@ from typing import Any
 from filelock import FileLock
 
 from dreamerjax.config import Config
-from dreamerjax.files import write_json
+from dreamerjax.files import read_json_object, write_json
 
 IDS = "sinks.json"  # in the run directory: what the run is called in each place, so that a resumed run goes on there
 WANDB_PROJECT = "dreamerjax"
@@ -88,7 +87,7 @@ class MlflowSink:
             self._client.log_artifact(self._run_id, str(path))
         for path in sorted((self._directory / "media").glob("*.png")):
             self._client.log_artifact(self._run_id, str(path), "media")
-        outcome = str(_read(self._directory / "summary.json").get("outcome"))
+        outcome = str(read_json_object(self._directory / "summary.json").get("outcome"))
         self._client.set_terminated(self._run_id, _STATUS.get(outcome, "FAILED"))
 
 
@@ -135,7 +134,7 @@ class WandbSink:
     def close(self) -> None:
         """Adds the summary, and ends wandb's service process."""
         try:
-            self._run.summary.update(_read(self._directory / "summary.json"))
+            self._run.summary.update(read_json_object(self._directory / "summary.json"))
             self._run.finish()
         finally:
             self._teardown()
@@ -155,17 +154,8 @@ def _leaves(section: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
             yield prefix + item.name, value.name if isinstance(value, Enum) else value
 
 
-def _read(path: Path) -> dict[str, Any]:
-    """The content of a JSON file; empty where there is none yet, or none that can be read."""
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return content if isinstance(content, dict) else {}
-
-
 def _ids(directory: Path) -> dict[str, str]:
-    return {name: str(value) for name, value in _read(directory / IDS).items()}
+    return {name: str(value) for name, value in read_json_object(directory / IDS).items()}
 
 
 def _keep_id(directory: Path, sink: str, value: str) -> None:

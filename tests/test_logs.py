@@ -5,10 +5,8 @@ from __future__ import annotations
 import io
 import json
 import re
-import struct
 import time
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -16,6 +14,7 @@ import pytest
 from dreamerjax.errors import UserError
 from dreamerjax.logs import RunLogger, read_metrics, without_wall_clock
 from dreamerjax.progress import ProgressDisplay
+from tests.tensorboard import read_events
 
 
 class Terminal(io.StringIO):
@@ -30,20 +29,6 @@ class BrokenPipe(io.StringIO):
 
     def write(self, text: str) -> int:
         raise BrokenPipeError
-
-
-def read_events(directory: Path) -> list[Any]:
-    """Every event of a run's TensorBoard files, in order, read by the file format's own rules."""
-    from tensorboardX.proto.event_pb2 import Event
-
-    events = []
-    for file in sorted(directory.glob("events.out.tfevents.*"), key=lambda path: path.stat().st_mtime_ns):
-        content = file.read_bytes()
-        while content:
-            (length,) = struct.unpack("<Q", content[:8])
-            events.append(Event.FromString(content[12 : 12 + length]))
-            content = content[16 + length :]
-    return events
 
 
 def test_a_line_and_an_event_hold_the_same(tmp_path: Path) -> None:

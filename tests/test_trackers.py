@@ -8,10 +8,6 @@ import math
 import signal
 import socket
 import struct
-import subprocess
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +17,8 @@ from dreamerjax import trackers
 from dreamerjax.config import Config, RunConfig
 from tests.e2e import trials
 
-PACKAGES = ("mlflow", "wandb")
 PATIENCE = 60.0  # seconds that a busy machine may take
+PACKAGES = ("mlflow", "wandb")
 BOTH = ("run.mlflow=true", "run.wandb=true")
 ENDLESS = (*trials.TINY, "train.steps=1000000000", "train.random_steps=1000000000")
 
@@ -31,23 +27,6 @@ def test_settings_are_all_keys_as_plain_values() -> None:
     settings = trackers.settings_of(Config(resume="runs/x"))
     assert (settings["model.bins.count"], settings["loss.free_bits"], settings["resume"]) == (63, "clip", None)
     assert not any(dataclasses.is_dataclass(value) for value in settings.values())
-
-
-@contextmanager
-def trainer(*arguments: str, **variables: str) -> Iterator[subprocess.Popen[str]]:
-    """A trainer in a process of its own, killed at the latest when the block is left."""
-    with subprocess.Popen(
-        trials.command("train", *arguments),
-        env=trials.environment(**variables),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    ) as process:
-        try:
-            yield process
-        finally:
-            process.kill()
 
 
 def services(pid: int) -> list[str]:
@@ -61,14 +40,6 @@ def services(pid: int) -> list[str]:
         if any("wandb" in word for word in words) and f"--pid {pid}" in " ".join(words):
             found.append(" ".join(words))
     return found
-
-
-def wait_until(condition: Callable[[], Any], seconds: float = PATIENCE) -> None:
-    """Poll until the condition holds; fail if it does not in time."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
 
 
 def newest_checkpoint(root: Path) -> int:
@@ -125,7 +96,7 @@ def test_both_hold_what_metrics_jsonl_holds_and_nothing_is_sent(tmp_path: Path) 
         proxy = f"http://127.0.0.1:{server.getsockname()[1]}"
         proxies = dict.fromkeys(("HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy"), proxy)
         arguments = (*trials.TINY, *trials.RANDOM_ONLY, *BOTH, f"run.root={tmp_path}", "run.hypothesis=it is kept")
-        with trainer(*arguments, **proxies) as process:
+        with trials.running("train", *arguments, cwd=None, **proxies) as process:
             out, err = process.communicate(timeout=PATIENCE)
         server.settimeout(0)
         with pytest.raises(BlockingIOError):
@@ -155,16 +126,16 @@ def test_both_hold_what_metrics_jsonl_holds_and_nothing_is_sent(tmp_path: Path) 
 def test_a_killed_run_leaves_no_process_and_goes_on_where_it_was(tmp_path: Path) -> None:
     for package in PACKAGES:
         pytest.importorskip(package)
-    with trainer(*ENDLESS, *BOTH, f"run.root={tmp_path}") as process:
-        wait_until(lambda: process.poll() is not None or newest_checkpoint(tmp_path) >= 3)
+    with trials.running("train", *ENDLESS, *BOTH, f"run.root={tmp_path}") as process:
+        trials.wait_until(lambda: process.poll() is not None or newest_checkpoint(tmp_path) >= 3, PATIENCE)
         run = next(tmp_path.glob("*/sinks.json")).parent
-        wait_until(lambda: rows(run))
+        trials.wait_until(lambda: rows(run), PATIENCE)
         assert len(services(process.pid)) == 1
         process.send_signal(signal.SIGKILL)
-        wait_until(lambda: not services(process.pid), seconds=5)
+        trials.wait_until(lambda: not services(process.pid), seconds=5)
     ids, killed = json.loads((run / "sinks.json").read_text()), rows(run)
     assert client_of(tmp_path).get_run(ids["mlflow"]).info.status == "RUNNING"
-    with trainer(f"resume={run}", "train.steps=1000", "train.random_steps=1000") as process:
+    with trials.running("train", f"resume={run}", "train.steps=1000", "train.random_steps=1000") as process:
         _, err = process.communicate(timeout=PATIENCE)
     assert (process.returncode, err) == (0, "")
     assert json.loads((run / "sinks.json").read_text()) == ids

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from dreamerjax.checkpoint import DIGITS, PREFIX
 from dreamerjax.cli import config_from_yaml
 from dreamerjax.errors import UserError
+from dreamerjax.files import read_json_object
 from dreamerjax.lab.checks import composed, flatten
 from dreamerjax.lab.design import TOLERANCE, Arm, Experiment, Metric
 from dreamerjax.rundir import KIND
@@ -46,7 +46,7 @@ def runs(experiment: Experiment, root: str | Path = "runs") -> dict[tuple[str, i
     """
     found: dict[str, list[RunState]] = defaultdict(list)
     for path in sorted((Path(root) / experiment.slug).glob("*/")):
-        meta = _json(path / "meta.json")
+        meta = read_json_object(path / "meta.json")
         if meta.get("kind") == KIND and (path / "config.yaml").is_file():
             found[str(meta.get("name"))].append(_state(path, experiment.metric))
     return {
@@ -90,7 +90,7 @@ def _difference(experiment: Experiment, arm: Arm, seed: int, path: Path) -> str 
 
 
 def _state(path: Path, metric: Metric) -> RunState:
-    summary, resumable = _json(path / "summary.json"), _has_checkpoint(path)
+    summary, resumable = read_json_object(path / "summary.json"), _has_checkpoint(path)
     if summary.get("outcome") in ("finished", "solved", "stopped"):
         reached = summary.get(metric.budget.name, 0)
         if reached >= metric.at * (1 - TOLERANCE):
@@ -109,11 +109,3 @@ def _progress(state: RunState) -> tuple[bool, bool, bool, str]:
 def _has_checkpoint(path: Path) -> bool:
     name = re.compile(rf"{PREFIX}_\d{{{DIGITS},}}")
     return any(name.fullmatch(entry.name) for entry in (path / "checkpoints" / "latest").glob("*/"))
-
-
-def _json(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return content if isinstance(content, dict) else {}

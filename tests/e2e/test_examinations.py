@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e import tensorboard, trials
+from tests import tensorboard
+from tests.e2e import trials
 
 DREAMS = (trials.TRIAL, "monitor.dreams_every=50")  # at the evaluations of steps 60 and 120
 

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from dreamerjax.monitor.collapse import CollapseWatch, Settings
-from tests.e2e import tensorboard, trials
+from tests import tensorboard
+from tests.e2e import trials
 
 LONG = ("train.log_every=1", "train.train_ratio=120", "train.eval_every=0")  # 300 updates in the 80 steps after the random ones
 FAULTS = {

@@ -6,7 +6,6 @@ import gc
 import os
 import signal
 import subprocess
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,38 +13,17 @@ from pathlib import Path
 import pytest
 
 from tests.e2e import trials
-
-PATIENCE = 120.0  # seconds that a busy machine may take
+from tests.e2e.trials import PATIENCE, wait_until
 
 
 @contextmanager
 def trainer(root: Path) -> Iterator[tuple[subprocess.Popen[str], Path, list[int]]]:
     """A random policy in two subprocess environments without end: the process, its run and its children's ids."""
     endless = ("train.steps=1000000000", "train.random_steps=1000000000", "env.vectorization=subprocess")
-    arguments = trials.command("train", *trials.TINY, trials.TRIAL, *endless, f"run.root={root}")
-    with subprocess.Popen(
-        arguments,
-        env=trials.environment(),
-        cwd=root.parent,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    ) as process:
-        try:
-            wait_until(lambda: any(root.glob("*/checkpoints/latest/save_000002")) or process.poll() is not None)
-            yield process, trials.only_run(root), children(process.pid)
-        finally:
-            process.kill()
-
-
-def wait_until(condition: object) -> None:
-    """Poll until `condition()` holds, or give up."""
-    assert callable(condition)
-    deadline = time.monotonic() + PATIENCE
-    while not condition() and time.monotonic() < deadline:
-        time.sleep(0.05)
-    assert condition()
+    arguments = (*trials.TINY, trials.TRIAL, *endless, f"run.root={root}")
+    with trials.running("train", *arguments, cwd=root.parent) as process:
+        wait_until(lambda: any(root.glob("*/checkpoints/latest/save_000002")) or process.poll() is not None)
+        yield process, trials.only_run(root), children(process.pid)
 
 
 def children(pid: int) -> list[int]:

@@ -6,7 +6,9 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,7 @@ from dreamerjax.cli import main
 from dreamerjax.logs import read_metrics, without_wall_clock
 
 HERE = Path(__file__).parent
+PATIENCE = 120.0  # seconds that a busy machine may take
 ENV_PATH = [str(HERE), str(HERE.parent / "envs")]  # of the modules trial_envs and sample_envs
 MODEL = (
     "size=tiny model.deter=16 model.hidden=8 model.groups=2 model.classes=4 model.units=8 model.blocks=2 model.bins.count=21"
@@ -60,6 +63,32 @@ def run_command(module: str, *arguments: str, cwd: Path, **variables: str) -> su
     return subprocess.run(
         command(module, *arguments), cwd=cwd, env=environment(**variables), capture_output=True, text=True, timeout=280
     )
+
+
+@contextmanager
+def running(module: str, *arguments: str, cwd: Path | None = None, **variables: str) -> Iterator[subprocess.Popen[str]]:
+    """An entry point in a process group of its own, killed at the latest when the block is left."""
+    with subprocess.Popen(
+        command(module, *arguments),
+        env=environment(**variables),
+        cwd=cwd,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    ) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def wait_until(condition: Callable[[], Any], seconds: float = PATIENCE) -> None:
+    """Poll until the condition holds; fail if it does not in time."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
 
 
 def only_run(root: Path) -> Path:

@@ -14,7 +14,7 @@ from dreamerjax import experiment as command_line
 from dreamerjax.errors import UserError
 from dreamerjax.lab import cluster, runner, spec
 from dreamerjax.lab.jobs import Job
-from tests.e2e.test_processes import wait_until
+from tests.e2e.trials import wait_until
 from tests.lab import files
 
 PILOT = {"seeds": [0], "pilot": True}

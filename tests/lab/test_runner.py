@@ -20,7 +20,8 @@ from dreamerjax.lab import runner, spec
 from dreamerjax.lab.states import run_name
 from dreamerjax.rundir import RunDirectory
 from tests.e2e import trials
-from tests.e2e.test_processes import PATIENCE, is_alive, wait_until
+from tests.e2e.test_processes import is_alive
+from tests.e2e.trials import PATIENCE, wait_until
 from tests.lab import files
 
 CORES = sorted(os.sched_getaffinity(0))
@@ -173,27 +174,16 @@ def test_faults_are_reported_while_others_go_on_and_what_was_killed_continues(
 def running(root: Path, *names: str) -> Iterator[tuple[subprocess.Popen[str], list[int]]]:
     """The runner in a process of its own, when the endless runs of these arms have checkpoints; and their process ids."""
     where = ["--experiments", str(root / "experiments"), "--root", str(root / "runs")]
-    arguments = trials.command("experiment", "run", "trial", "--jobs", "2", "--arms", *names, *where)
+    arguments = ("run", "trial", "--jobs", "2", "--arms", *names, *where)
     for log in root.glob("runs/trial/logs/*.log"):
         log.unlink()
-    with subprocess.Popen(
-        arguments,
-        env=trials.environment(),
-        cwd=root,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    ) as process:
-        try:
-            wait_until(lambda: process.poll() is not None or all(_trains(root, name) for name in names))
-            assert process.poll() is None
-            pids = [int(path.read_text()) for name in names for path in root.glob(f"runs/trial/*_{name}_seed0/.lock.pid")]
-            assert len(pids) == len(names)
-            assert all(is_alive(pid) for pid in pids)
-            yield process, pids
-        finally:
-            process.kill()
+    with trials.running("experiment", *arguments, cwd=root) as process:
+        wait_until(lambda: process.poll() is not None or all(_trains(root, name) for name in names))
+        assert process.poll() is None
+        pids = [int(path.read_text()) for name in names for path in root.glob(f"runs/trial/*_{name}_seed0/.lock.pid")]
+        assert len(pids) == len(names)
+        assert all(is_alive(pid) for pid in pids)
+        yield process, pids
 
 
 def _trains(root: Path, arm: str) -> bool:
