@@ -16,7 +16,7 @@ SINKS_VENV := .venv-sinks
 SINKS_LOCK := requirements/sinks.txt
 COMPILE = $(UV) compile pyproject.toml --universal --python-version 3.11 --no-header --no-annotate --no-emit-index-url --quiet
 
-.PHONY: help install train bench test test-sinks lint format docs-check lock clean
+.PHONY: help install train bench bench-stability test test-sinks lint format docs-check lock clean
 
 help:  ## list the targets
 	@sed -nE 's/^([a-z-]+):.*## (.*)/\1\t\2/p' Makefile | expand -t 14
@@ -28,6 +28,9 @@ train: $(STAMP)  ## train on CartPole-v1 from state until it is solved
 
 bench: $(STAMP)  ## measure updates, collection and replay on this machine
 	$(BIN)/python -m dreamerjax.benchmark $(ARGS)
+
+bench-stability: $(STAMP)  ## solve CartPole-v1 with ten seeds, then see whether they stay solved
+	$(BIN)/python experiments/stay_solved/run.py $(ARGS)
 
 test: $(STAMP)  ## run the tests, a file at a time on each core
 	$(BIN)/python -m pytest -n auto --dist loadfile $(ARGS)

@@ -75,10 +75,11 @@ class TrainConfig:
     steps: int = 20_000  # environment steps (action repeat not multiplied in), over all environments together
     updates: int = 0  # end after so many updates instead of after `steps`; 0: `steps` decides
     # Replayed steps per environment step: updates per environment step = train_ratio / (batch_size * batch_length).
-    # 128 with batches of 16 x 32 makes one update every four environment steps. Higher learns from less data, slower.
-    train_ratio: float = 128.0
-    batch_size: int = 16  # sequences per update
-    batch_length: int = 32  # steps per sequence
+    # 64 with batches of 8 x 64 makes one update every eight environment steps. Higher learns from less data, but an agent
+    # that is good before it has seen its failures loses what it learned (docs/staying_solved.md).
+    train_ratio: float = 64.0
+    batch_size: int = 8  # sequences per update
+    batch_length: int = 64  # steps per sequence
     updates_per_call: int = 1  # updates that run on the device in one lax.scan between two visits to the environment
     random_steps: int = 500  # environment steps of the uniformly random policy before the first update
     eval_every: int = 1_000  # environment steps between evaluations; 0: never
@@ -152,14 +153,14 @@ class BehaviorConfig:
     horizon: int = 15
     starts: int = 256  # imagination starts per update, drawn from the batch's posterior states; 0: all of them
     gamma: float = 0.997
-    lambda_: float = 0.95
+    lambda_: float = 0.99  # published: 0.95, with which news of a failure travels back by ten steps at a time
     entropy: float = 3e-4
     entropy_schedule: Schedule = Schedule.constant
     entropy_end: float = 3e-4  # linear and cosine: where the coefficient goes ...
     entropy_updates: int = 10_000  # ... over so many updates of the actor
     slow_rate: float = 0.02  # of the slow critic towards the critic, per update
     slow_actor_rate: float = 1.0  # of the actor that acts towards the one that is trained, per update; 1: they are the same
-    slow_regularizer: float = 1.0  # weight of the critic's loss towards the slow critic's prediction
+    slow_regularizer: float = 0.1  # weight of the critic's loss towards the slow critic's prediction; published: 1
     return_norm: bool = True
     return_norm_rate: float = 0.01
     replay_critic_gradient: bool = True  # the replay critic loss also trains the world model
