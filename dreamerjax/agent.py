@@ -84,7 +84,6 @@ def init(networks: Networks, key: jax.Array) -> TrainState:
     return TrainState(
         params=params,
         slow_critic=jax.tree.map(jnp.copy, params["critic"]),
-        slow_actor=jax.tree.map(jnp.copy, params["actor"]),
         optimizer={part: optim.laprop_init(tree) for part, tree in params.items()},
         return_scale=normalize.return_scale_init(),
         key=train_key,
@@ -167,14 +166,9 @@ def train_step(
     slow_critic = state.slow_critic
     if "critic" in trained:
         slow_critic = normalize.ema_update(slow_critic, params["critic"], hyper.slow_rate)
-    slow_actor = state.slow_actor
-    if "actor" in trained:  # early on the plain mean of all actors so far, so that the first one is soon forgotten
-        rate = jnp.maximum(hyper.slow_actor_rate, 1.0 / (state.optimizer["actor"].step + 1.0))
-        slow_actor = normalize.ema_update(slow_actor, params["actor"], rate)
     new = TrainState(
         params=params,
         slow_critic=slow_critic,
-        slow_actor=slow_actor,
         optimizer=optimizer,
         return_scale=return_scale,
         key=key,
@@ -220,7 +214,7 @@ def train_many(
         return new, (metrics, Latent(latent.deter, indices))
 
     state, (metrics, latents) = jax.lax.scan(step, state, batches)
-    return state, metrics, latents, jax.tree.map(jnp.copy, acting_params(state.with_slow_actor))
+    return state, metrics, latents, jax.tree.map(jnp.copy, acting_params(state.params))
 
 
 def stoch_dtype(networks: Networks) -> Any:

@@ -46,7 +46,7 @@ def begin(world: World, model_family: dict[str, Any]) -> Beginning:
     trained = unpack(restored.arrays["train"], fresh)
     source = {"run": str(other.path), "env_step": restored.step, "updates": int(trained.updates)}
     if config.mode is Mode.bootstrap:
-        return Beginning(fresh, jax.tree.map(jnp.asarray, agent.acting_params(trained.with_slow_actor)), source)
+        return Beginning(fresh, jax.tree.map(jnp.asarray, agent.acting_params(trained.params)), source)
     if not config.reset_actor_critic:
         return Beginning(trained._replace(key=fresh.key, updates=fresh.updates), source=source)
     part = "world_model"

@@ -159,7 +159,6 @@ class BehaviorConfig:
     entropy_end: float = 3e-4  # linear and cosine: where the coefficient goes ...
     entropy_updates: int = 10_000  # ... over so many updates of the actor
     slow_rate: float = 0.02  # of the slow critic towards the critic, per update
-    slow_actor_rate: float = 1.0  # of the actor that acts towards the one that is trained, per update; 1: they are the same
     slow_regularizer: float = 0.1  # weight of the critic's loss towards the slow critic's prediction; published: 1
     return_norm: bool = True
     return_norm_rate: float = 0.01

@@ -94,7 +94,6 @@ RANGES: dict[str, Range] = {
     "behavior.entropy_end": _NOT_NEGATIVE,
     "behavior.entropy_updates": _COUNT,
     "behavior.slow_rate": _PROPORTION,
-    "behavior.slow_actor_rate": _PROPORTION,
     "behavior.slow_regularizer": _NOT_NEGATIVE,
     "behavior.return_norm_rate": _PROPORTION,
     "optim.model_lr": _NOT_NEGATIVE,

@@ -90,7 +90,7 @@ class Learner:
     ) -> None:
         self._networks, self._settings = networks, settings
         self._devices = devices if jit else devices[:1]
-        self.acting = jax.tree.map(np.asarray, acting_params(state.with_slow_actor))
+        self.acting = jax.tree.map(np.asarray, acting_params(state.params))
         self._jit = jit
         self._state = replicate(state, devices) if jit else state
         self._programs: dict[Trains, Any] = {}

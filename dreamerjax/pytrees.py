@@ -43,7 +43,6 @@ class Hyper(NamedTuple):
     lambda_: Any
     entropy: Any
     slow_rate: Any
-    slow_actor_rate: Any
     slow_regularizer: Any
     return_norm_rate: Any
     scales: dict[str, Any]
@@ -75,16 +74,10 @@ class TrainState(NamedTuple):
 
     params: dict[str, Params]  # world_model, actor, critic
     slow_critic: Params
-    slow_actor: Params  # acts; dreams are those of the actor itself
     optimizer: dict[str, optim.LaPropState]  # of each part, which counts its own updates
     return_scale: normalize.ReturnScaleState
     key: jax.Array
     updates: jax.Array  # int32 []
-
-    @property
-    def with_slow_actor(self) -> dict[str, Params]:
-        """The parameters of the policy that acts."""
-        return self.params | {"actor": self.slow_actor}
 
 
 class Batch(NamedTuple):
@@ -134,7 +127,6 @@ def hyper_from_config(config: Config) -> Hyper:
         lambda_=behavior.lambda_,
         entropy=behavior.entropy,
         slow_rate=behavior.slow_rate,
-        slow_actor_rate=behavior.slow_actor_rate,
         slow_regularizer=behavior.slow_regularizer,
         return_norm_rate=behavior.return_norm_rate,
         scales=dict(vars(loss.scales)),

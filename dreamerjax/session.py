@@ -152,7 +152,7 @@ class Session:
     def examine(self, played: Sequence[PlayedEpisode]) -> Examination:
         """Compare the agent's dreams with held-out episodes of its sampled policy."""
         self.counters.examined_step = self.env_steps
-        return self.evaluator.examine(self.learner.state().with_slow_actor, played, self.env_steps)
+        return self.evaluator.examine(self.learner.state().params, played, self.env_steps)
 
     def save(self, store: CheckpointStore, *, with_replay: bool) -> None:
         """Write a checkpoint in the background: all that `restore` needs to go on bit for bit."""

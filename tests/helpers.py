@@ -92,7 +92,6 @@ def random_state(networks: Networks, seed: int = 1) -> agent.TrainState:
     return agent.TrainState(
         params=params,
         slow_critic=random_params(networks, seed + 1)["critic"],
-        slow_actor=random_params(networks, seed + 1)["actor"],
         optimizer={part: optim.laprop_init(tree) for part, tree in params.items()},
         return_scale=normalize.return_scale_init(),
         key=jax.random.key(seed),

@@ -138,7 +138,6 @@ def test_what_is_not_trained_is_not_touched(trains: agent.Trains) -> None:
         assert (f"gradient_norm/{part}" in metrics) == changed
     behaves = trains is agent.Trains.behavior
     assert (largest(jax.tree.map(jnp.subtract, new.slow_critic, STATE.slow_critic)) > 0) == behaves
-    assert (largest(jax.tree.map(jnp.subtract, new.slow_actor, STATE.slow_actor)) > 0) == behaves
     assert (float(new.return_scale.correction) > 0) == behaves
     assert int(new.updates) == 1
     assert "loss/dynamics" in metrics  # surprise is measured on a frozen model too
@@ -167,18 +166,6 @@ def test_the_slow_critic_follows_the_critic(step: Step) -> None:
         assert_trees_close(new.slow_critic, expected, rtol=1e-5, atol=1e-7)
 
 
-@pytest.mark.parametrize(("made", "rate", "share"), [(0, 0.01, 1.0), (3, 0.01, 0.25), (999, 0.01, 0.01), (999, 1.0, 1.0)])
-def test_the_slow_actor_is_a_mean_of_all_actors_then_of_the_last(step: Step, made: int, rate: float, share: float) -> None:
-    """After `made` updates the newest actor counts for 1 / (made + 1), later for `rate`; with 1 the actor itself acts."""
-    optimizer = STATE.optimizer | {"actor": STATE.optimizer["actor"]._replace(step=jnp.int32(made))}
-    before = fresh(STATE._replace(optimizer=optimizer))
-    new, _ = step(hyper(slow_actor_rate=rate), before, random_batch(NETWORKS))
-    expected = jax.tree.map(
-        lambda slow, fast: (1 - share) * np.float64(slow) + share * np.float64(fast), STATE.slow_actor, new.params["actor"]
-    )
-    assert_trees_close(new.slow_actor, expected, rtol=0.0 if share == 1.0 else 1e-5, atol=0.0 if share == 1.0 else 1e-7)
-
-
 def test_the_same_key_gives_the_same_update_bit_for_bit(step: Step) -> None:
     batch = random_batch(NETWORKS)
     first, again = (step(hyper(), fresh(STATE), batch) for _ in range(2))
@@ -203,7 +190,7 @@ def test_three_updates_in_one_call_are_three_calls(step: Step) -> None:
     assert int(final.updates) == 3
     assert_trees_close(final.params, state.params, rtol=1e-3, atol=1e-4)
     np.testing.assert_array_equal(jax.random.key_data(final.key), jax.random.key_data(state.key))
-    assert_trees_close(acting, agent.acting_params(final.with_slow_actor), rtol=0.0)
+    assert_trees_close(acting, agent.acting_params(final.params), rtol=0.0)
 
 
 @pytest.mark.parametrize("spec", [CONTINUOUS, MIXED], ids=["continuous", "multi-discrete"])
