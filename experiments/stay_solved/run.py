@@ -15,13 +15,13 @@ from __future__ import annotations
 
 import argparse
 import os
+import queue
 import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -85,15 +85,16 @@ class Seed:
         """The run's summary when `solve` had ended; None before."""
         return read_json_object(self.run / "solved.json") if self.run and (self.run / "solved.json").exists() else None
 
-    def python(self, phase: str, *arguments: str, **environment: str) -> None:
-        """`python -m dreamerjax.<arguments>`, with its output in a log; raises CalledProcessError if it fails."""
+    def python(self, phase: str, cores: str, *arguments: str, **environment: str) -> None:
+        """`python -m <arguments>` on these cores, with its output in a log; raises CalledProcessError if it fails."""
+        launch = [sys.executable, "-m", "dreamerjax.lab.launch", str(os.getpid()), cores]
         with (self.root / f"{phase}{self.number}.log").open("w") as output:
             subprocess.run(
-                [sys.executable, "-m", *arguments],
+                [*launch, sys.executable, "-m", *arguments],
                 stdout=output, stderr=subprocess.STDOUT, env=os.environ | environment, check=True,
             )  # fmt: skip
 
-    def solve(self) -> None:
+    def solve(self, cores: str) -> None:
         """Train until solved, and keep the summary of that moment."""
         if self.solved:
             return
@@ -103,22 +104,23 @@ class Seed:
             f"train.seed={self.number}",
             f"run.root={self.root}",
         ]
-        options += ["parallel.devices=1"] if self.task.side_by_side else []
         with tempfile.TemporaryDirectory() as cache:
-            self.python("solve", "dreamerjax.train", *options, f"run.name=seed{self.number}", JAX_COMPILATION_CACHE_DIR=cache)
+            self.python(
+                "solve", cores, "dreamerjax.train", *options, f"run.name=seed{self.number}", JAX_COMPILATION_CACHE_DIR=cache
+            )
         assert self.run is not None
         summary = read_json_object(self.run / "summary.json")
         write_json(self.run / "solved.json", summary)
         print(f"seed {self.number}: {summary['outcome']} at step {summary['env_steps']}, {summary['process_seconds']:.0f} s")
 
-    def watch(self) -> None:
+    def watch(self, cores: str) -> None:
         """Go on for the task's steps, on one core."""
         assert self.run is not None
         assert self.solved is not None
         total = self.solved["env_steps"] + self.task.watch
         if read_json_object(self.run / "summary.json")["env_steps"] < total:
-            options = ("train.stop_at_return=null", f"train.steps={total}", "train.eval_every=1000", "parallel.devices=1")
-            self.python("watch", "dreamerjax.train", f"resume={self.run}", *options)
+            options = ("train.stop_at_return=null", f"train.steps={total}", "train.eval_every=1000")
+            self.python("watch", cores, "dreamerjax.train", f"resume={self.run}", *options)
             print(f"seed {self.number}: watched until step {total}", flush=True)
 
     @property
@@ -127,9 +129,9 @@ class Seed:
         assert self.run is not None
         return self.run / "evaluation_latest_greedy.json"
 
-    def judge(self) -> None:
+    def judge(self, cores: str) -> None:
         """100 episodes of the last checkpoint."""
-        self.python("judge", "dreamerjax.evaluate", f"run={self.run}", "episodes=100")
+        self.python("judge", cores, "dreamerjax.evaluate", f"run={self.run}", "episodes=100")
         print(f"seed {self.number}: {read_json_object(self.judgement)['return_mean']:.2f}", flush=True)
 
     def row(self) -> dict[str, Any]:
@@ -287,14 +289,26 @@ def main() -> int:
     for phase in options.phases or PHASES:
         if phase == "report":
             return 0 if report(options.task, seeds) else 1
-        alone = phase == "solve" and not task.side_by_side
-        with ThreadPoolExecutor(1 if alone else 2) as pool:
-            list(pool.map(partial(_run, phase), seeds))
+        every_seed(phase, seeds, alone=phase == "solve" and not task.side_by_side)
     return 0
 
 
-def _run(phase: str, seed: Seed) -> None:
-    getattr(seed, phase)()
+def every_seed(phase: str, seeds: Sequence[Seed], *, alone: bool) -> None:
+    """A phase of every seed: one after the other on all cores, or two at a time on half of them each."""
+    cores, free = sorted(os.sched_getaffinity(0)), queue.SimpleQueue[str]()
+    shares = [cores] if alone or len(cores) == 1 else [cores[::2], cores[1::2]]
+    for share in shares:
+        free.put(",".join(map(str, share)))
+
+    def one(seed: Seed) -> None:
+        own = free.get()
+        try:
+            getattr(seed, phase)(own)
+        finally:
+            free.put(own)
+
+    with ThreadPoolExecutor(len(shares)) as pool:
+        list(pool.map(one, seeds))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Train with an average of the last fifty or so actors acting, in collection and evaluation; dreams are still the actor's own."""
+"""Train with an average of the last fifty or so actors acting, in collection and evaluation; dreams are the actor's own."""
 
 from __future__ import annotations
 
