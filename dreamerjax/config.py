@@ -104,10 +104,10 @@ class ModelConfig:
     """Architecture: what a checkpoint's family is made of."""
 
     deter: int = 128  # deterministic state D
-    hidden: int = 64  # width inside the RSSM
+    hidden: int = 128  # width inside the RSSM
     groups: int = 8  # stochastic groups S
     classes: int = 8  # classes per group K
-    units: int = 64  # width of encoder, decoder and heads
+    units: int = 128  # width of encoder, decoder and heads
     blocks: int = 8  # diagonal blocks of the recurrent weights; must divide deter
     unimix: float = 0.01
     encoder_layers: int = 1
@@ -169,9 +169,9 @@ class BehaviorConfig:
 class OptimConfig:
     """One LaProp optimiser; each part has its own learning rate."""
 
-    model_lr: float = 4e-4
-    actor_lr: float = 4e-4
-    critic_lr: float = 4e-4
+    model_lr: float = 8e-4
+    actor_lr: float = 8e-4
+    critic_lr: float = 8e-4
     warmup: int = 100  # updates of linear learning-rate warm-up
     agc: float = 0.3  # adaptive gradient clipping: update norm over parameter norm, per tensor
     beta1: float = 0.9
