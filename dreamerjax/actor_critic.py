@@ -98,15 +98,31 @@ def dream_critic_loss(
     return targets.weights * jax.lax.map(one_step, inputs)
 
 
+def advantages(targets: DreamTargets, scale: jax.Array, *, centered: bool, axis_name: str | None = None) -> jax.Array:
+    """(R - v) / scale of each imagined step [H, N]; `centered` takes away the mean over the N dreams at each of the H steps.
+
+    A critic that lags behind a growing return makes nearly every advantage positive: then whatever was done is reinforced, and
+    the difference between actions drowns in the chance of the draw. The mean, which is weighted by the dreams' weights, is
+    that lag (docs/staying_solved.md). With `axis_name`, inside pmap, it is the mean over all devices' dreams.
+    """
+    result = (targets.returns - targets.values[:-1]) / scale
+    if not centered:
+        return result
+    sums = jnp.sum(targets.weights * result, axis=1), jnp.sum(targets.weights, axis=1)
+    if axis_name is not None:
+        sums = jax.lax.psum(sums, axis_name)
+    return result - (sums[0] / jnp.maximum(sums[1], jnp.finfo(jnp.float32).tiny))[:, None]
+
+
 def actor_loss(
     networks: Networks,
     params: Params,
     dream: Dream,
-    targets: DreamTargets,
-    scale: jax.Array,
+    weights: jax.Array,
+    advantage: jax.Array,
     entropy_coefficient: jax.Array,
 ) -> tuple[jax.Array, dict[str, jax.Array]]:
-    """Score-function loss per imagined step [H, N]: -(log pi(a) advantage / scale + eta H[pi]), weighted."""
+    """Score-function loss per imagined step [H, N]: -(log pi(a) advantage + eta H[pi]), weighted."""
 
     @jax.checkpoint
     def one_step(inputs: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
@@ -114,13 +130,11 @@ def actor_loss(
         return policy.log_prob_and_entropy(networks, apply(networks.actor, params, features), actions)
 
     log_prob, entropy = jax.lax.map(one_step, (dream.features[:-1], dream.actions))
-    advantage = (targets.returns - targets.values[:-1]) / scale
-    loss = -targets.weights * (log_prob * stop(advantage) + entropy_coefficient * entropy)
+    loss = -weights * (log_prob * stop(advantage) + entropy_coefficient * entropy)
     lowest, highest = policy.entropy_bounds(networks)
     metrics = {
         "entropy": jnp.mean(entropy),
         "randomness": (jnp.mean(entropy) - lowest) / (highest - lowest),
-        "advantage_mean": jnp.mean(advantage),
         "advantage_magnitude": jnp.mean(jnp.abs(advantage)),
     }
     return loss, metrics

@@ -75,9 +75,9 @@ class TrainConfig:
     steps: int = 20_000  # environment steps (action repeat not multiplied in), over all environments together
     updates: int = 0  # end after so many updates instead of after `steps`; 0: `steps` decides
     # Replayed steps per environment step: updates per environment step = train_ratio / (batch_size * batch_length).
-    # 64 with batches of 8 x 64 makes one update every eight environment steps. Higher learns from less data, but an agent
+    # 96 with batches of 8 x 64 makes three updates every sixteen environment steps. Higher learns from less data, but an agent
     # that is good before it has seen its failures loses what it learned (docs/staying_solved.md).
-    train_ratio: float = 64.0
+    train_ratio: float = 96.0
     batch_size: int = 8  # sequences per update
     batch_length: int = 64  # steps per sequence
     updates_per_call: int = 1  # updates that run on the device in one lax.scan between two visits to the environment
@@ -104,10 +104,10 @@ class ModelConfig:
     """Architecture: what a checkpoint's family is made of."""
 
     deter: int = 128  # deterministic state D
-    hidden: int = 128  # width inside the RSSM
+    hidden: int = 64  # width inside the RSSM
     groups: int = 8  # stochastic groups S
     classes: int = 8  # classes per group K
-    units: int = 128  # width of encoder, decoder and heads
+    units: int = 64  # width of encoder, decoder and heads
     blocks: int = 8  # diagonal blocks of the recurrent weights; must divide deter
     unimix: float = 0.01
     encoder_layers: int = 1
@@ -162,6 +162,7 @@ class BehaviorConfig:
     slow_regularizer: float = 0.1  # weight of the critic's loss towards the slow critic's prediction; published: 1
     return_norm: bool = True
     return_norm_rate: float = 0.01
+    center_advantages: bool = True  # at each imagined step the mean advantage over the dreams is 0; published: not
     replay_critic_gradient: bool = True  # the replay critic loss also trains the world model
 
 
@@ -169,9 +170,9 @@ class BehaviorConfig:
 class OptimConfig:
     """One LaProp optimiser; each part has its own learning rate."""
 
-    model_lr: float = 8e-4
-    actor_lr: float = 8e-4
-    critic_lr: float = 8e-4
+    model_lr: float = 4e-4
+    actor_lr: float = 4e-4
+    critic_lr: float = 4e-4
     warmup: int = 100  # updates of linear learning-rate warm-up
     agc: float = 0.3  # adaptive gradient clipping: update norm over parameter norm, per tensor
     beta1: float = 0.9

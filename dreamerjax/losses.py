@@ -106,7 +106,10 @@ def _behavior(
         state.return_scale, targets.returns, rate=hyper.return_norm_rate, axis_name=axis_name
     )
     scale = actor_critic.normalized_scale(return_scale, settings.return_norm)
-    actor_loss, actor_metrics = actor_critic.actor_loss(networks, params["actor"], dream, targets, scale, hyper.entropy)
+    advantage = actor_critic.advantages(targets, scale, centered=settings.center_advantages, axis_name=axis_name)
+    actor_loss, actor_metrics = actor_critic.actor_loss(
+        networks, params["actor"], dream, targets.weights, advantage, hyper.entropy
+    )
     critic_loss = actor_critic.dream_critic_loss(networks, params["critic"], dream, targets, hyper.slow_regularizer)
     replay_loss, replay_metrics = _replay_critic(networks, settings, hyper, params, state, batch, posterior, noise, targets)
     metrics = {f"actor/{name}": value for name, value in actor_metrics.items()}
@@ -165,6 +168,7 @@ def _dream_metrics(networks: Networks, hyper: Hyper, targets: actor_critic.Dream
         "dream/value_mean": jnp.mean(targets.values),
         "dream/weight_last": jnp.mean(targets.weights[-1]),
         "dream/return_scale": scale,
+        "dream/critic_lag": jnp.mean((targets.returns - targets.values[:-1]) / scale),
         "dream/continue_3": survival,
         "critic/limit_share": jnp.mean((targets.values >= limit).astype(jnp.float32)),
     }

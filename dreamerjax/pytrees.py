@@ -65,6 +65,7 @@ class Settings:
     starts_per_sequence: int  # 0: every step of the sequence
     straight_through: bool
     return_norm: bool
+    center_advantages: bool
     replay_critic_gradient: bool
     context: bool
 
@@ -142,6 +143,7 @@ def settings_from_config(config: Config) -> Settings:
         starts_per_sequence=config.behavior.starts // config.train.batch_size,
         straight_through=config.loss.free_bits is FreeBits.straight_through,
         return_norm=config.behavior.return_norm,
+        center_advantages=config.behavior.center_advantages,
         replay_critic_gradient=config.behavior.replay_critic_gradient,
         context=config.replay.context,
     )

@@ -47,6 +47,7 @@ def settings(**changes: Any) -> agent.Settings:
         "starts_per_sequence": 0,
         "straight_through": False,
         "return_norm": True,
+        "center_advantages": True,
         "replay_critic_gradient": True,
         "context": True,
     }

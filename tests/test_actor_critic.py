@@ -123,7 +123,8 @@ def test_the_critic_learns_towards_its_targets_only_through_its_prediction(targe
 
 
 def actor_loss(networks: Any, params: Any, targets: DreamTargets, scale: float, entropy: float) -> Any:
-    return actor_critic.actor_loss(networks, params, DREAM, targets, jnp.float32(scale), jnp.float32(entropy))
+    advantage = actor_critic.advantages(targets, jnp.float32(scale), centered=False)
+    return actor_critic.actor_loss(networks, params, DREAM, targets.weights, advantage, jnp.float32(entropy))
 
 
 @pytest.mark.parametrize("unimix", [0.0, 0.01])
@@ -156,6 +157,24 @@ def test_the_actor_gradient_is_the_policy_gradient(targets: DreamTargets) -> Non
     expected = (numpy_model.as_float64(targets.weights)[..., None] * by_logits).sum(axis=(0, 1))
     actual = jax.jit(jax.grad(total))(PARAMS["actor"])["out"]["dense"]["bias"]
     np.testing.assert_allclose(actual, expected, rtol=1e-3, atol=1e-4)
+
+
+def test_centered_advantages_have_no_mean_at_any_step(targets: DreamTargets) -> None:
+    """The mean over dreams, by their weights, is gone; differences between dreams of one step stay."""
+    plain = numpy_model.as_float64(actor_critic.advantages(targets, jnp.float32(2.5), centered=False))
+    centered = numpy_model.as_float64(actor_critic.advantages(targets, jnp.float32(2.5), centered=True))
+    weights = numpy_model.as_float64(targets.weights)
+    assert np.abs((weights * plain).sum(axis=1)).min() > 1e-3
+    np.testing.assert_allclose((weights * centered).sum(axis=1), 0.0, atol=1e-4)
+    np.testing.assert_allclose(centered - centered[:, :1], plain - plain[:, :1], atol=1e-5)
+
+
+def test_a_critic_that_lags_everywhere_alike_changes_no_centered_advantage(targets: DreamTargets) -> None:
+    lagging = targets._replace(values=targets.values - 20.0)
+    one, other = (actor_critic.advantages(each, jnp.float32(1.0), centered=True) for each in (targets, lagging))
+    np.testing.assert_allclose(one, other, atol=1e-4)
+    ended = targets._replace(weights=jnp.zeros_like(targets.weights))
+    assert np.isfinite(actor_critic.advantages(ended, jnp.float32(1.0), centered=True)).all()
 
 
 def test_the_return_scale_is_the_spread_of_the_percentiles_but_not_below_one() -> None:
