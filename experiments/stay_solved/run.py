@@ -59,10 +59,10 @@ TASKS = {
         median_within=5_000, seconds=120, never_below=400, share=0.98, sampled=450,
     ),
     "acrobot": Task(
-        "Acrobot-v1", ("env=acrobot", "train.stop_at_return=-100"), seeds=5, solved=-100, within=50_000, watch=10_000
+        "Acrobot-v1", ("env=acrobot", "train.stop_at_return=-100"), seeds=5, solved=-100, within=30_000, watch=10_000
     ),
     "pendulum": Task(
-        "Pendulum-v1", ("env=pendulum", "train.stop_at_return=-200"), seeds=5, solved=-200, within=50_000, watch=10_000
+        "Pendulum-v1", ("env=pendulum", "train.stop_at_return=-200"), seeds=5, solved=-200, within=30_000, watch=10_000
     ),
 }  # fmt: skip
 
