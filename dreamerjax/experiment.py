@@ -31,11 +31,9 @@ def list_experiments(options: argparse.Namespace) -> int:
             continue
         states = runs(experiment, options.root).values()
         finished = sum(state.state == "finished" for state in states)
-        status, verdict = (
-            experiment.status.name,
-            str(read_json_object(experiment.directory / "results.json").get("verdict", "")),
-        )
-        table.add_row(slug, experiment.date, status, f"{finished}/{len(states)}", verdict, experiment.question)
+        verdict = str(read_json_object(experiment.directory / "results.json").get("verdict", ""))
+        status, progress = experiment.status.name, f"{finished}/{len(states)}"
+        table.add_row(slug, experiment.date, status, progress, verdict, experiment.question)
     Console().print(table)
     return 0
 

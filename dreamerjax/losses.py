@@ -168,7 +168,7 @@ def _dream_metrics(networks: Networks, hyper: Hyper, targets: actor_critic.Dream
         "dream/value_mean": jnp.mean(targets.values),
         "dream/weight_last": jnp.mean(targets.weights[-1]),
         "dream/return_scale": scale,
-        "dream/critic_lag": jnp.mean((targets.returns - targets.values[:-1]) / scale),
+        "dream/critic_lag": jnp.mean(actor_critic.advantages(targets, scale, centered=False)),
         "dream/continue_3": survival,
         "critic/limit_share": jnp.mean((targets.values >= limit).astype(jnp.float32)),
     }

@@ -139,10 +139,10 @@ class Seed:
         assert self.run is not None
         assert self.solved is not None
         solved, judged = self.solved, read_json_object(self.judgement)
-        evaluations = [line for line in read_metrics(self.run / "metrics.jsonl") if "eval/greedy/return_mean" in line]
+        lines = list(read_metrics(self.run / "metrics.jsonl"))
+        evaluations = [line for line in lines if "eval/greedy/return_mean" in line]
         curve = [[line["env_step"], line["eval/greedy/return_mean"], line["eval/sampled/return_mean"]] for line in evaluations]
-        values = [[line["env_step"], line["critic/replay_value"]]
-                  for line in read_metrics(self.run / "metrics.jsonl") if "critic/replay_value" in line]  # fmt: skip
+        values = [[line["env_step"], line["critic/replay_value"]] for line in lines if "critic/replay_value" in line]
         after = np.array([point[1:] for point in curve if point[0] > solved["env_steps"]]).reshape(-1, 2)
         return {
             "seed": self.number,
