@@ -217,7 +217,7 @@ def test_configuration_becomes_numbers_and_choices() -> None:
     assert all(leaf.dtype == jnp.float32 for leaf in jax.tree.leaves(numbers))
     assert float(numbers.gamma) == pytest.approx(0.99)
     assert float(numbers.free_nats) == pytest.approx(0.5)
-    assert float(numbers.scales["replay_critic"]) == pytest.approx(0.3)
+    assert float(numbers.scales["replay_critic"]) == pytest.approx(1.0)
     chosen = agent.settings_from_config(config)
     assert (chosen.horizon, chosen.starts_per_sequence) == (7, 2)
     assert (chosen.straight_through, chosen.return_norm) == (True, False)
