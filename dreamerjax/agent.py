@@ -83,6 +83,7 @@ def init(networks: Networks, key: jax.Array) -> TrainState:
     params = draw_kernels(params, kernel_key)
     return TrainState(
         params=params,
+        average=jax.tree.map(jnp.copy, params),
         slow_critic=jax.tree.map(jnp.copy, params["critic"]),
         optimizer={part: optim.laprop_init(tree) for part, tree in params.items()},
         return_scale=normalize.return_scale_init(),
@@ -166,8 +167,11 @@ def train_step(
     slow_critic = state.slow_critic
     if "critic" in trained:
         slow_critic = normalize.ema_update(slow_critic, params["critic"], hyper.slow_rate)
+    # Early on it is the plain mean of all parameters so far: the first ones are soon forgotten.
+    rate = jnp.maximum(hyper.average_rate, 1.0 / (state.updates + 1.0))
     new = TrainState(
         params=params,
+        average=normalize.ema_update(state.average, params, rate),
         slow_critic=slow_critic,
         optimizer=optimizer,
         return_scale=return_scale,

@@ -46,12 +46,13 @@ def begin(world: World, model_family: dict[str, Any]) -> Beginning:
     trained = unpack(restored.arrays["train"], fresh)
     source = {"run": str(other.path), "env_step": restored.step, "updates": int(trained.updates)}
     if config.mode is Mode.bootstrap:
-        return Beginning(fresh, jax.tree.map(jnp.asarray, agent.acting_params(trained.params)), source)
+        return Beginning(fresh, jax.tree.map(jnp.asarray, agent.acting_params(trained.average)), source)
     if not config.reset_actor_critic:
         return Beginning(trained._replace(key=fresh.key, updates=fresh.updates), source=source)
     part = "world_model"
     state = fresh._replace(
         params=fresh.params | {part: trained.params[part]},
+        average=fresh.average | {part: trained.average[part]},
         optimizer=fresh.optimizer | {part: trained.optimizer[part]},
     )
     return Beginning(state, source=source)

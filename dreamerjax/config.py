@@ -180,6 +180,7 @@ class OptimConfig:
     beta1: float = 0.9
     beta2: float = 0.999
     eps: float = 1e-20
+    average_rate: float = 0.004  # of the average that is evaluated towards the parameters, per update; 1: they are the same
 
 
 @dataclass

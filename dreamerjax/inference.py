@@ -38,7 +38,7 @@ class Agent:
             env.close()
         family.require_same(restored.info["family"], family.fingerprint(config, self.spec), str(run.path))
         self.networks = build_networks(self.spec, config.model)
-        self.all_params = jax.tree.map(jnp.asarray, restored.arrays["train"]["params"])  # world_model, actor, critic
+        self.all_params = jax.tree.map(jnp.asarray, restored.arrays["train"]["average"])  # world_model, actor, critic
         self.params = functions.acting_params(self.all_params)
         self._key = jax.random.key(seed)
         self._steps = {greedy: compiled_act(self.networks, greedy) for greedy in (True, False)}

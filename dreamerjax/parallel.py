@@ -43,8 +43,8 @@ def replicate(state: TrainState, devices: list[jax.Device]) -> TrainState:
     return jax.tree.map(lambda leaf: jax.device_put(jnp.stack([leaf] * len(devices)), sharding), state)
 
 
-def first_replica(state: TrainState) -> TrainState:
-    """The state of the first device, without the device axis; no gathering over devices."""
+def first_replica(state: Any) -> Any:
+    """A state, or a part of one, of the first device, without the device axis; no gathering over devices."""
     return jax.tree.map(lambda leaf: leaf.addressable_shards[0].data.reshape(leaf.shape[1:]), state)
 
 
@@ -130,6 +130,10 @@ class Learner:
     def state(self) -> TrainState:
         """The state as one device has it."""
         return first_replica(self._state) if self._jit else self._state
+
+    def average(self) -> dict[str, Any]:
+        """The averaged parameters, as one device has them: what is evaluated."""
+        return first_replica(self._state.average) if self._jit else self._state.average
 
     def replicas(self) -> TrainState:
         """The raw state, device axis included: for checking that the copies agree."""

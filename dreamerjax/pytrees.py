@@ -38,6 +38,7 @@ class Hyper(NamedTuple):
     beta1: Any
     beta2: Any
     eps: Any
+    average_rate: Any
     free_nats: Any
     gamma: Any
     lambda_: Any
@@ -74,6 +75,7 @@ class TrainState(NamedTuple):
     """Everything that an update reads and writes. Names repeat across updates; nothing else is remembered."""
 
     params: dict[str, Params]  # world_model, actor, critic
+    average: dict[str, Params]  # of `params` over the updates: what is evaluated and examined, and what is loaded to act
     slow_critic: Params
     optimizer: dict[str, optim.LaPropState]  # of each part, which counts its own updates
     return_scale: normalize.ReturnScaleState
@@ -123,6 +125,7 @@ def hyper_from_config(config: Config) -> Hyper:
         beta1=optim_.beta1,
         beta2=optim_.beta2,
         eps=optim_.eps,
+        average_rate=optim_.average_rate,
         free_nats=loss.free_nats,
         gamma=behavior.gamma,
         lambda_=behavior.lambda_,

@@ -141,8 +141,8 @@ class Session:
         return wanted is not None and best is not None and best >= wanted
 
     def evaluate(self) -> dict[str, EvaluationResult]:
-        """Evaluate the greedy and the sampled policy; the sampled episodes are kept if dreams are due to be examined."""
-        return self.evaluator.play(self.learner.acting, self.env_steps, keep=self._dreams_due)
+        """Evaluate the averaged agent, greedy and sampled; the sampled episodes are kept if dreams are due to be examined."""
+        return self.evaluator.play(agent.acting_params(self.learner.average()), self.env_steps, keep=self._dreams_due)
 
     @property
     def _dreams_due(self) -> bool:
@@ -150,9 +150,9 @@ class Session:
         return pacing.crossed(self.counters.examined_step, self.env_steps, self.config.monitor.dreams_every)
 
     def examine(self, played: Sequence[PlayedEpisode]) -> Examination:
-        """Compare the agent's dreams with held-out episodes of its sampled policy."""
+        """Compare the averaged agent's dreams with held-out episodes of its sampled policy."""
         self.counters.examined_step = self.env_steps
-        return self.evaluator.examine(self.learner.state().params, played, self.env_steps)
+        return self.evaluator.examine(self.learner.average(), played, self.env_steps)
 
     def save(self, store: CheckpointStore, *, with_replay: bool) -> None:
         """Write a checkpoint in the background: all that `restore` needs to go on bit for bit."""

@@ -88,10 +88,11 @@ def random_params(networks: Networks, seed: int = 1) -> dict[str, Any]:
 
 
 def random_state(networks: Networks, seed: int = 1) -> agent.TrainState:
-    """A training state with random parameters, a slow critic of its own and no updates made."""
+    """A training state with random parameters, an average and a slow critic of their own and no updates made."""
     params = random_params(networks, seed)
     return agent.TrainState(
         params=params,
+        average=random_params(networks, seed + 2),
         slow_critic=random_params(networks, seed + 1)["critic"],
         optimizer={part: optim.laprop_init(tree) for part, tree in params.items()},
         return_scale=normalize.return_scale_init(),

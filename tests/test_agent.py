@@ -166,6 +166,18 @@ def test_the_slow_critic_follows_the_critic(step: Step) -> None:
         assert_trees_close(new.slow_critic, expected, rtol=1e-5, atol=1e-7)
 
 
+@pytest.mark.parametrize(
+    ("rate", "updates", "expected"), [(0.007, 0, 1.0), (0.007, 3, 0.25), (0.007, 10_000, 0.007), (1.0, 3, 1.0)]
+)
+def test_the_average_is_a_plain_mean_until_its_rate_takes_over(step: Step, rate: float, updates: int, expected: float) -> None:
+    before = fresh(STATE)._replace(updates=jnp.int32(updates))
+    new, _ = step(hyper(average_rate=rate), before, random_batch(NETWORKS))
+    mean = jax.tree.map(
+        lambda old, now: (1 - expected) * np.float64(old) + expected * np.float64(now), STATE.average, new.params
+    )
+    assert_trees_close(new.average, mean, rtol=1e-5, atol=1e-7)
+
+
 def test_the_same_key_gives_the_same_update_bit_for_bit(step: Step) -> None:
     batch = random_batch(NETWORKS)
     first, again = (step(hyper(), fresh(STATE), batch) for _ in range(2))

@@ -86,7 +86,7 @@ def test_checkpoints_are_chosen_by_name(reference: Path, agent: Agent) -> None:
 
 
 def test_parameters_are_the_checkpoints(reference: Path, agent: Agent) -> None:
-    saved = acting_params(trials.latest(reference).arrays["train"]["params"])
+    saved = acting_params(trials.latest(reference).arrays["train"]["average"])
     jax.tree.map(np.testing.assert_array_equal, agent.params, saved)
 
 

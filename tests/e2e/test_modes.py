@@ -112,7 +112,7 @@ def test_bootstrap_collects_with_the_policy_of_another_run(reference: Path, tmp_
     source = Path(shutil.copytree(reference, tmp_path / "source"))
     assert trials.run_here(tmp_path / "whole", *arguments, f"from={source}") == 0
     whole = trials.only_run(tmp_path / "whole")
-    given, restored = params(reference)["params"], trials.latest(whole)
+    given, restored = params(reference)["average"], trials.latest(whole)
     assert same(restored.arrays["given_policy"]["actor"], given["actor"])
     assert not same(restored.arrays["train"]["params"]["world_model"], given["world_model"])
     root = tmp_path / "killed"
