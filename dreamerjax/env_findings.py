@@ -80,13 +80,13 @@ def _ends(alone: Alone) -> Iterator[str]:
 
 def _rewards(alone: Alone) -> Iterator[str]:
     if not any(alone.rewards):
-        yield f"no reward but 0 in {alone.steps:,} random steps: the agent learns nothing before it meets one"
+        yield f"no reward but 0 in {alone.steps:,} random steps: a first one is found by luck alone"
     elif len(alone.returns) > 1 and len(set(alone.returns)) == 1:
         yield f"every episode has the same return, {alone.returns[0]:.4g}: nothing tells a good one from a bad one yet"
     elif alone.returns and max(map(abs, alone.returns)) < SMALL_RETURN:
         yield (
-            f"returns are at most {max(map(abs, alone.returns)):.4g} in size, and are not scaled up: scale the rewards, or the "
-            "entropy bonus outweighs them"
+            f"returns are at most {max(map(abs, alone.returns)):.4g} in size and are not scaled up: the smaller, the more the "
+            "entropy bonus weighs, so scale the rewards up"
         )
 
 

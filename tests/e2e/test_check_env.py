@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 from pathlib import Path
 
@@ -25,3 +26,16 @@ def test_ctrl_c(tmp_path: Path) -> None:
         os.killpg(process.pid, signal.SIGINT)
         _, err = process.communicate(timeout=trials.PATIENCE)
         assert (process.returncode, err) == (130, "")
+
+
+def test_the_example_of_the_documentation(tmp_path: Path) -> None:
+    """An environment in a folder of its own, as docs/environments.md has it: checked and stepped."""
+    example = Path(__file__).parents[2] / "examples" / "parking.py"
+    assert example.read_text() in (example.parents[1] / "docs" / "environments.md").read_text()
+    shutil.copy(example, tmp_path)
+    checked = trials.run_command("check_env", "env.id=parking:Parking-v0", "env.kwargs.power=0.05", cwd=tmp_path)
+    assert (checked.returncode, checked.stderr) == (0, "")
+    assert checked.stdout.endswith("\nno problems, no remarks\n")
+    arguments = (*trials.TINY, *trials.RANDOM_ONLY, "env.id=parking:Parking-v0", "env.time_limit=10")
+    trained = trials.run_command("train", *arguments, cwd=tmp_path)
+    assert trained.returncode == 0, trained.stderr
