@@ -49,6 +49,11 @@ def test_configuration_starts_without_jax(tmp_path: Path) -> None:
     assert run("-c", program, cwd=tmp_path, path=ROOT).stdout == "[]\n"
 
 
+def test_checking_an_environment_needs_no_jax(tmp_path: Path) -> None:
+    program = "import sys, dreamerjax.check_env; print([name for name in ('jax', 'flax', 'matplotlib') if name in sys.modules])"
+    assert run("-c", program, cwd=tmp_path, path=ROOT).stdout == "[]\n"
+
+
 def test_training_never_imports_the_laboratory(tmp_path: Path) -> None:
     program = "import sys, dreamerjax.train; print([name for name in sys.modules if name.startswith('dreamerjax.lab')])"
     assert run("-c", program, cwd=tmp_path, path=ROOT).stdout == "[]\n"
