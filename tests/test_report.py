@@ -244,7 +244,10 @@ def _write(name: str, text: str) -> Callable[[Path], object]:
         (_damage, "metrics.jsonl is damaged in line 4, 5, 6, 7, 8, ... (6 in all)"),
         (_remove("metrics.jsonl"), "There are no metrics: metrics.jsonl cannot be read (No such file or directory)"),
         (_write("metrics.jsonl", ""), "There are no metrics: metrics.jsonl has no line yet that can be read"),
-        (_write("metrics.jsonl", '{"env_step": 8, "update": 0, "episode/return": 9}\n'), "The run has no evaluation so far"),
+        (
+            _write("metrics.jsonl", '{"env_step": 8, "update": 0, "episode/return": 9}\n'),
+            "There is no evaluation in the metrics so far",
+        ),
         (_write("metrics.jsonl", '{"env_step": 8, "update": 0, "loss/actor": "NaN"}\n'), "None logged so far"),
         (_write("summary.json", '{"outcome": "fin'), "summary.json is missing or cannot be read"),
         (_write("config.yaml", "a: [1"), "config.yaml cannot be read"),

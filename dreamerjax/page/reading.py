@@ -57,7 +57,7 @@ def read_run(directory: RunDirectory) -> Run:
     ended = outcome not in (IN_PROGRESS, KILLED)
     kept = {key: value for key, value in summary.items() if value is not None} if ended else {}
     if records and GREEDY not in {key for record in records for key in record}:
-        missing.append("The run has no evaluation so far.")
+        missing.append("There is no evaluation in the metrics so far.")
     findings = kept.get("findings")
     return Run(
         directory=directory,
