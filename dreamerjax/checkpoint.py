@@ -174,9 +174,7 @@ class CheckpointStore:
             raise UserError(message, exit_code=1) from error
 
     def _numbers(self) -> list[int]:
-        names = [path.name for path in self.directory.iterdir()] if self.directory.is_dir() else []
-        matches = [re.fullmatch(rf"{PREFIX}_(\d{{{DIGITS},}})", name) for name in names]
-        return sorted(int(match[1]) for match in matches if match)
+        return [int(path.name.removeprefix(f"{PREFIX}_")) for path in saved_in(self.directory)]
 
     def _path(self, number: int) -> Path:
         return self.directory / f"{PREFIX}_{number:0{DIGITS}d}"
@@ -208,6 +206,13 @@ class CheckpointStore:
                     arrays = checkpointer.restore(self._path(number) / name)
                 trees[name] = unflatten(verified(entries, arrays))
         return Restored(content["step"], trees["state"], trees.get("replay"), content["info"])
+
+
+def saved_in(directory: Path) -> list[Path]:
+    """The checkpoints in a store's directory in the order of saving, damaged ones too; empty where there is no directory."""
+    name = re.compile(rf"{PREFIX}_\d{{{DIGITS},}}")
+    paths = [path for path in directory.iterdir() if name.fullmatch(path.name)] if directory.is_dir() else []
+    return sorted(paths, key=lambda path: int(path.name.removeprefix(f"{PREFIX}_")))
 
 
 def _one_line(error: Exception) -> str:

@@ -12,10 +12,12 @@ from dreamerjax.files import file_faults
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 TRAINING = "episode/return"
 COLORS = {"greedy": "#1b6ca8", "sampled": "#d9822b"}
 GREY = "#8a8f98"
+SIZE = (8.0, 5.0)  # inches
 WINDOW = 20  # episodes per point of the training curve's running mean
 
 
@@ -33,13 +35,22 @@ def write_learning_curve(
     Raises:
         UserError: the file cannot be written; exit code 1.
     """
+    figure = draw_learning_curve(metrics, title, threshold)
+    with file_faults(Path(path_png)):
+        figure.savefig(path_png)
+
+
+def draw_learning_curve(
+    metrics: Sequence[dict[str, Any]], title: str, threshold: float | None, size: tuple[float, float] = SIZE
+) -> Figure:
+    """The figure of `write_learning_curve`, which takes the same arguments; `size` is width and height in inches."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg  # slow to import
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(8, 5), dpi=150, layout="constrained")
+    figure = Figure(figsize=size, dpi=150, layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
-    _draw_training(axes, *_series(metrics, TRAINING))
+    _draw_training(axes, *series(metrics, TRAINING))
     for policy in COLORS:
         _draw_evaluation(axes, metrics, policy)
     if threshold is not None:
@@ -52,11 +63,17 @@ def write_learning_curve(
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)
     if axes.get_legend_handles_labels()[0]:
-        figure.legend(frameon=False, fontsize=10, loc="outside lower center", ncols=3)
+        figure.legend(frameon=False, fontsize=10, loc="outside lower center", ncols=3 if size[0] >= SIZE[0] else 2)
     else:
         axes.text(0.5, 0.5, "no episode finished", transform=axes.transAxes, ha="center", color=GREY)
-    with file_faults(Path(path_png)):
-        figure.savefig(path_png)
+    return figure
+
+
+def series(metrics: Sequence[dict[str, Any]], key: str) -> tuple[np.ndarray, np.ndarray]:
+    """Environment steps [n] and values [n] of the lines that have the metric, in their order."""
+    points = [(record["env_step"], record[key]) for record in metrics if record.get(key) is not None]
+    table = np.array(points, dtype=np.float64).reshape(len(points), 2)
+    return table[:, 0], table[:, 1]
 
 
 def _draw_training(axes: Axes, steps: np.ndarray, returns: np.ndarray) -> None:
@@ -70,19 +87,13 @@ def _draw_training(axes: Axes, steps: np.ndarray, returns: np.ndarray) -> None:
 
 def _draw_evaluation(axes: Axes, metrics: Sequence[dict[str, Any]], policy: str) -> None:
     prefix = f"eval/{policy}/return_"
-    steps, mean = _series(metrics, prefix + "mean")
+    steps, mean = series(metrics, prefix + "mean")
     if not len(steps):
         return
     label = f"evaluation, {policy}"
-    low_steps, low = _series(metrics, prefix + "min")
-    high_steps, high = _series(metrics, prefix + "max")
+    low_steps, low = series(metrics, prefix + "min")
+    high_steps, high = series(metrics, prefix + "max")
     if np.array_equal(low_steps, steps) and np.array_equal(high_steps, steps):
         axes.fill_between(steps, low, high, color=COLORS[policy], alpha=0.13, linewidth=0)
         label += " (mean, min to max)"
     axes.plot(steps, mean, color=COLORS[policy], linewidth=2, marker="o", markersize=3.5, label=label)
-
-
-def _series(metrics: Sequence[dict[str, Any]], key: str) -> tuple[np.ndarray, np.ndarray]:
-    points = [(record["env_step"], record[key]) for record in metrics if record.get(key) is not None]
-    table = np.array(points, dtype=np.float64).reshape(len(points), 2)
-    return table[:, 0], table[:, 1]

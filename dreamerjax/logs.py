@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import struct
 import sys
@@ -211,6 +212,31 @@ def read_metrics(path: str | Path) -> list[dict[str, Any]]:
     """
     lines = Path(path).read_text(encoding="utf-8").split("\n")
     return [_numbers(json.loads(line)) for line in lines[:-1]]  # what follows the last newline is not a whole line
+
+
+def read_sound_metrics(path: str | Path) -> tuple[list[dict[str, float]], list[int]]:
+    """What can be read of a metrics.jsonl that may be damaged.
+
+    A line is sound if it is an object of numbers and says at which `env_step` and `update` it was written.
+
+    Returns:
+        The sound lines, and the numbers, from 1, of those that are not. A truncated last line is in neither.
+
+    Raises:
+        OSError: there is no such file, or it cannot be read.
+    """
+    lines = Path(path).read_text(encoding="utf-8", errors="replace").split("\n")[:-1]
+    records = [_sound(line) for line in lines]
+    damaged = [number for number, record in enumerate(records, 1) if record is None]
+    return [record for record in records if record is not None], damaged
+
+
+def _sound(line: str) -> dict[str, float] | None:
+    try:
+        record = {key: float(value) for key, value in json.loads(line).items()}
+        return record if math.isfinite(record["env_step"]) and math.isfinite(record["update"]) else None
+    except (ValueError, TypeError, AttributeError, KeyError, OverflowError):
+        return None
 
 
 def without_wall_clock(record: Mapping[str, Any]) -> dict[str, Any]:

@@ -158,6 +158,18 @@ class RunDirectory:
         self._lock = lock
         write_text(holder, f"{os.getpid()}\n")
 
+    def in_training(self) -> bool:
+        """Whether a process trains in it now. To find out, the lock is held for an instant; False where that is not allowed."""
+        lock = FileLock(self.path / ".lock", thread_local=False)
+        try:
+            lock.acquire(blocking=False)
+        except Timeout:
+            return True
+        except OSError:
+            return False
+        lock.release()
+        return False
+
     def write_summary(self, summary: dict[str, Any]) -> None:
         """Writes summary.json, the outcome: also of a run that failed or was interrupted."""
         write_json(self.summary, summary)

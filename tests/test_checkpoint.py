@@ -25,7 +25,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from dreamerjax.checkpoint import CheckpointStore
+from dreamerjax.checkpoint import CheckpointStore, saved_in
 from dreamerjax.checkpoint_leaves import DamagedError, flatten, manifest, stored, unflatten, verified
 from dreamerjax.errors import UserError
 
@@ -316,3 +316,10 @@ def test_killed_in_the_middle_of_a_save(tmp_path: Path) -> None:
     store.close()
     assert store.latest_step() == 10_000
     assert not list(directory.glob("*tmp*"))
+
+
+def test_checkpoints_are_listed_in_the_order_of_saving(tmp_path: Path) -> None:
+    assert saved_in(tmp_path / "missing") == []
+    for name in ("save_1000000", "save_999999", "save_000002", "save_12", "save_000003.tmp", "other"):
+        (tmp_path / name).mkdir()
+    assert [path.name for path in saved_in(tmp_path)] == ["save_000002", "save_999999", "save_1000000"]

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from dreamerjax.errors import UserError
-from dreamerjax.logs import RunLogger, read_metrics, without_wall_clock
+from dreamerjax.logs import RunLogger, read_metrics, read_sound_metrics, without_wall_clock
 from dreamerjax.progress import ProgressDisplay
 from tests.tensorboard import read_events
 
@@ -82,6 +82,30 @@ def test_truncated_last_line_is_left_out(tmp_path: Path) -> None:
         read_metrics(path)
     path.write_text("")
     assert read_metrics(path) == []
+
+
+def test_sound_lines_of_a_damaged_file(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.jsonl"
+    sound = ['{"env_step": 1, "update": 0, "a": "Infinity"}', '{"env_step": 2, "update": 1}']
+    damaged = [
+        '{"env_st',
+        "",
+        "[1]",
+        "3",
+        '{"env_step": 2}',
+        '{"env_step": "NaN", "update": 0}',
+        '{"env_step": 1, "update": 0, "a": null}',
+        '{"env_step": 1, "update": 0, "a": "much"}',
+        '{"env_step": 1, "update": 1' + 400 * "0" + "}",
+    ]
+    path.write_bytes("\n".join([sound[0], *damaged, sound[1], ""]).encode() + b'\xff\n{"env_step": 3, "update": 2}')
+    records, lines = read_sound_metrics(path)
+    assert records == [{"env_step": 1.0, "update": 0.0, "a": np.inf}, {"env_step": 2.0, "update": 1.0}]
+    assert lines == [*range(2, 11), 12]
+    path.write_text("")
+    assert read_sound_metrics(path) == ([], [])
+    with pytest.raises(FileNotFoundError):
+        read_sound_metrics(tmp_path / "missing")
 
 
 def test_a_resumed_run_repeats_no_step(tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ def run(*arguments: str, cwd: Path, path: Path) -> subprocess.CompletedProcess[s
     return subprocess.run([sys.executable, *arguments], cwd=cwd, env=environment, capture_output=True, text=True)
 
 
-def test_a_wheel_brings_its_configs(tmp_path: Path) -> None:
+def test_a_wheel_brings_its_configs_and_what_reports_read(tmp_path: Path) -> None:
     built = run("-m", "build", "--wheel", "--no-isolation", "--outdir", str(tmp_path), str(ROOT), cwd=tmp_path, path=ROOT)
     assert built.returncode == 0, built.stderr
     (wheel,) = tmp_path.glob("dreamerjax-*.whl")
@@ -39,6 +39,12 @@ def test_a_wheel_brings_its_configs(tmp_path: Path) -> None:
     )
     loaded = run("-c", program, cwd=tmp_path, path=site)
     assert loaded.stdout == f"{site / 'dreamerjax' / '_configs'} cartpole\n", loaded.stderr
+    program = (
+        "from dreamerjax.page.glossary import metrics_page, read_glossary; from dreamerjax.report import STYLE;"
+        "print(metrics_page(), 'kl_spike' in read_glossary(metrics_page()).findings, STYLE.is_file())"
+    )
+    loaded = run("-c", program, cwd=tmp_path, path=site)
+    assert loaded.stdout == f"{site / 'dreamerjax' / '_docs' / 'metrics.md'} True True\n", loaded.stderr
 
 
 def test_configuration_starts_without_jax(tmp_path: Path) -> None:
@@ -49,8 +55,12 @@ def test_configuration_starts_without_jax(tmp_path: Path) -> None:
     assert run("-c", program, cwd=tmp_path, path=ROOT).stdout == "[]\n"
 
 
-def test_checking_an_environment_needs_no_jax(tmp_path: Path) -> None:
-    program = "import sys, dreamerjax.check_env; print([name for name in ('jax', 'flax', 'matplotlib') if name in sys.modules])"
+@pytest.mark.parametrize(
+    ("module", "unneeded"),
+    [("check_env", ("jax", "flax", "matplotlib")), ("report", ("jax", "flax", "orbax"))],
+)
+def test_what_needs_no_jax_does_not_import_it(module: str, unneeded: tuple[str, ...], tmp_path: Path) -> None:
+    program = f"import sys, dreamerjax.{module}; print([name for name in {unneeded} if name in sys.modules])"
     assert run("-c", program, cwd=tmp_path, path=ROOT).stdout == "[]\n"
 
 

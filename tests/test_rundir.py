@@ -110,8 +110,10 @@ def test_a_second_trainer_is_refused_and_a_reader_is_not(tmp_path: Path) -> None
     with pytest.raises(UserError, match=rf"is being trained by another process \(pid {os.getpid()}\)") as caught:
         RunDirectory.open(run.path, lock=True)
     assert caught.value.exit_code == 1
-    RunDirectory.open(run.path)
+    reader = RunDirectory.open(run.path)
+    assert reader.in_training()
     run.close()
+    assert not reader.in_training()
     RunDirectory.open(run.path, lock=True).close()
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from dreamerjax.checkpoint import DIGITS, PREFIX
+from dreamerjax.checkpoint import saved_in
 from dreamerjax.cli import config_from_yaml
 from dreamerjax.errors import UserError
 from dreamerjax.files import read_json_object
@@ -90,7 +90,7 @@ def _difference(experiment: Experiment, arm: Arm, seed: int, path: Path) -> str 
 
 
 def _state(path: Path, metric: Metric) -> RunState:
-    summary, resumable = read_json_object(path / "summary.json"), _has_checkpoint(path)
+    summary, resumable = read_json_object(path / "summary.json"), bool(saved_in(path / "checkpoints" / "latest"))
     if summary.get("outcome") in ("finished", "solved", "stopped"):
         reached = summary.get(metric.budget.name, 0)
         if reached >= metric.at * (1 - TOLERANCE):
@@ -104,8 +104,3 @@ def _state(path: Path, metric: Metric) -> RunState:
 
 def _progress(state: RunState) -> tuple[bool, bool, bool, str]:
     return state.state == "finished", state.resumable, state.path is not None, state.path.name if state.path else ""
-
-
-def _has_checkpoint(path: Path) -> bool:
-    name = re.compile(rf"{PREFIX}_\d{{{DIGITS},}}")
-    return any(name.fullmatch(entry.name) for entry in (path / "checkpoints" / "latest").glob("*/"))
