@@ -115,13 +115,15 @@ def _color(dream: Dream, step: int) -> str:
 
 def _draw_header(frame: Image.Image, dream: Dream, step: int, title: str) -> None:
     imagined = step - dream.context + 1
-    where = f"imagination, {imagined} steps without observation" if imagined > 0 else "context, the agent observes"
+    steps = "1 step" if imagined == 1 else f"{imagined} steps"
+    where = f"imagination, {steps} without observation" if imagined > 0 else "context, the agent observes"
     canvas.write(frame, (16, 20), title, 13, GREY)
     canvas.write(frame, (16, 44), f"step {step}: {where}", 17, _color(dream, step))
     alive, value = float(dream.seen.alive[step]), float(dream.seen.value[step])
-    largest = max(float(np.abs(dream.seen.value).max()), 1e-9)
+    low, high = min(float(np.min(dream.seen.value)), 0.0), max(float(np.max(dream.seen.value)), 0.0)
+    share = (value - low) / ((high - low) or 1.0)
     canvas.bar(frame, (16, 70), 120, alive, f"goes on: {alive:.3f}", _color(dream, step))
-    canvas.bar(frame, (WIDTH // 2, 70), 120, value / largest, f"value: {value:.4g}", _color(dream, step))
+    canvas.bar(frame, (WIDTH // 2, 70), 120, share, f"value: {value:.4g}", _color(dream, step))
 
 
 def _draw_scenes(frame: Image.Image, dream: Dream, step: int, name: str) -> None:
@@ -160,6 +162,8 @@ def _draw_panels(dream: Dream, numbers: list[tuple[str, int]], labels: list[str]
     for axes in panels[len(numbers) :]:
         axes.set_visible(False)
     panels = panels[: len(numbers)]
+    for axes in panels[-columns:]:
+        axes.tick_params(labelbottom=True)
     figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=3, frameon=False, fontsize=8)
     full = _image(drawn)
     for line in (line for axes in panels for line in axes.lines):

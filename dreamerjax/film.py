@@ -127,7 +127,7 @@ def _caption(episode: PlayedEpisode, returns: np.ndarray, step: int) -> tuple[st
 
 
 def _captioned(picture: Image.Image, lines: tuple[str, str]) -> Image.Image:
-    frame = Image.new("RGB", (picture.width, picture.height + STRIP), canvas.WHITE)
+    frame = Image.new("RGB", (picture.width, picture.height + STRIP), canvas.PALE)
     frame.paste(picture, (0, 0))
     size = min(14, max(8, picture.width // 24))
     for number, line in enumerate(lines):
