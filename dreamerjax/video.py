@@ -11,7 +11,7 @@ from typing import Final
 from PIL import Image, UnidentifiedImageError
 
 from dreamerjax.errors import UserError
-from dreamerjax.files import file_faults
+from dreamerjax.files import file_faults, write_bytes
 from dreamerjax.logs import EventFile
 
 CODEC: Final = "libx264"
@@ -43,7 +43,7 @@ def write_video(frames: Sequence[Image.Image], fps: float, stem: Path, tag: str,
     path = stem.with_name(f"{stem.name}.{suffix}")
     with file_faults(path):
         path.parent.mkdir(exist_ok=True)
-        path.write_bytes(content)
+    write_bytes(path, content)
     _require_frames(path, len(frames), fps)
     events = EventFile(path.parent, None)
     events.animation(step, tag, gif, frames[0].size)
@@ -54,10 +54,10 @@ def write_video(frames: Sequence[Image.Image], fps: float, stem: Path, tag: str,
 def has_mp4() -> bool:
     """Whether MP4 can be written here."""
     try:
-        from av.codec import codecs_available
+        import av
     except ImportError:
         return False
-    return CODEC in codecs_available
+    return CODEC in av.codecs_available
 
 
 def count_frames(path: Path, fps: float) -> int:
@@ -69,10 +69,10 @@ def count_frames(path: Path, fps: float) -> int:
 
 
 def _require_frames(path: Path, expected: int, fps: float) -> None:
-    with file_faults(path):
-        size = path.stat().st_size
     if (found := count_frames(path, fps)) != expected:
-        raise UserError(f"{path} is no good video: {found} of {expected} frames can be read from its {size} bytes", exit_code=1)
+        path.unlink(missing_ok=True)
+        message = f"no video {path}: only {found} of its {expected} frames could be read back, so it was removed"
+        raise UserError(message, exit_code=1)
 
 
 def _mp4(frames: Sequence[Image.Image], fps: float) -> bytes:
