@@ -13,7 +13,7 @@ from PIL import Image
 
 from dreamerjax import canvas
 from dreamerjax.config import EnvConfig
-from dreamerjax.envs import make_env
+from dreamerjax.envs import EnvironmentFault, make_env
 from dreamerjax.episodes import PlayedEpisode
 from dreamerjax.errors import UserError
 from dreamerjax.types import Arrays
@@ -51,7 +51,12 @@ class Camera(gym.Wrapper[Arrays, np.ndarray, Arrays, np.ndarray]):
 
     def _look(self, *, wanted: bool) -> None:
         if wanted and len(self.frames) < LONGEST:
-            self.frames.append((self._step, _picture(self.env.render())))
+            try:
+                rendered = self.env.render()
+            except Exception as error:
+                message = f"the environment raised {type(error).__name__} in render after step {self._step}: {error}"
+                raise EnvironmentFault(message) from error
+            self.frames.append((self._step, _picture(rendered)))
 
 
 class Film:

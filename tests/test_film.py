@@ -12,7 +12,7 @@ from gymnasium.spaces import Box, Discrete
 from dreamerjax import film
 from dreamerjax.collect import evaluate_policy, random_policy
 from dreamerjax.config import EnvConfig
-from dreamerjax.envs import env_spec
+from dreamerjax.envs import EnvironmentFault, env_spec
 from dreamerjax.episodes import PlayedEpisode
 from dreamerjax.errors import UserError
 from dreamerjax.film import Film
@@ -49,13 +49,22 @@ class Undrawable(Drawn):
         raise gym.error.DependencyNotInstalled("pygame is not\ninstalled")
 
 
+class Breaking(Drawn):
+    """Can be drawn for four steps."""
+
+    def render(self) -> Any:
+        if self._steps > 4:
+            raise RuntimeError("out of\npaint")
+        return super().render()
+
+
 class Unseen(Drawn):
     """Has no picture for videos."""
 
     metadata = {"render_modes": ["human", "ansi"]}  # noqa: RUF012
 
 
-for name in ("Drawn", "Undrawable", "Unseen"):
+for name in ("Drawn", "Undrawable", "Breaking", "Unseen"):
     gym.register(f"{name}-v0", f"{__name__}:{name}")
 
 
@@ -107,6 +116,11 @@ def test_a_long_episode_is_cut(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_what_cannot_be_drawn_is_one_line(env_id: str, kwargs: dict[str, Any], message: str) -> None:
     with pytest.raises(UserError, match=f"video=true: {message}"):
         Film(EnvConfig(id=env_id, kwargs=kwargs))
+
+
+def test_a_picture_that_fails_later_is_a_fault_of_the_environment() -> None:
+    with pytest.raises(EnvironmentFault, match="the environment raised RuntimeError in render after step 6: out of paint"):
+        filmed(EnvConfig(id="Breaking-v0"))
 
 
 def test_cartpole_needs_no_screen(monkeypatch: pytest.MonkeyPatch) -> None:
