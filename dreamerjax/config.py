@@ -215,6 +215,7 @@ class MonitorConfig:
 
     surprise_beta: float = 0.99  # of the running average of each world-model loss
     dreams_every: int = 5_000  # environment steps between comparisons of dreams with held-out episodes; 0: never
+    dream_videos: bool = False  # with each of these comparisons, also a video of one dream
 
 
 @dataclass

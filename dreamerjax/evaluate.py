@@ -1,4 +1,4 @@
-"""Evaluate a trained run: `python -m dreamerjax.evaluate run=runs/<id> episodes=100`."""
+"""Evaluate a trained run: `python -m dreamerjax.evaluate run=runs/<id> episodes=100 video=true dream=true`."""
 
 from __future__ import annotations
 
@@ -12,17 +12,21 @@ from typing import Any
 
 import numpy as np
 from omegaconf import MISSING
+from PIL.Image import Image
 
 from dreamerjax.cli import main
 from dreamerjax.collect import EvaluationResult, evaluate_policy
-from dreamerjax.envs import make_vector_env
+from dreamerjax.dream_film import FPS, draw_dream, dream_along
+from dreamerjax.envs import Envs, make_vector_env
 from dreamerjax.episodes import PlayedEpisode
 from dreamerjax.errors import UserError
 from dreamerjax.examination import EPISODES, SCORED, Examination, Examiner
 from dreamerjax.files import write_json
+from dreamerjax.film import Film
 from dreamerjax.inference import Agent
 from dreamerjax.media import write_examination
 from dreamerjax.runtime import keep_programs
+from dreamerjax.video import write_video
 
 
 class Checkpoint(Enum):
@@ -51,6 +55,8 @@ class EvaluateConfig:
     num_envs: int = 20  # environments side by side
     root: str = "runs"
     gap: bool = False  # also compare dreams with reality: numbers into the JSON, pictures into the run's media/
+    video: bool = False  # also film one more episode, that of the first seed, into the run's media/
+    dream: bool = False  # also film a dream of that episode beside it, into the run's media/
     output: str | None = None  # JSON file; by default evaluation_<checkpoint>_<policy>.json in the run directory
 
 
@@ -117,6 +123,31 @@ def words(examination: Examination, episodes: int, *, extra: bool) -> str:
     return "\n".join(lines)
 
 
+def write_videos(agent: Agent, film: Film | None, config: EvaluateConfig) -> list[Path]:
+    """Play one more episode with the seed of the first: film it if there is a film for it, and dream along if asked to."""
+    envs: Envs = film.envs if film is not None else make_vector_env(agent.config.env, 1)
+    try:
+        policy = agent.policy(1, greedy=config.policy is Acting.greedy, seed=config.seed)
+        (episode,) = evaluate_policy(envs, agent.spec, policy, 1, config.seed, keep=1).played
+    finally:
+        envs.close()
+
+    def write(kind: str, frames: Sequence[Image], fps: float) -> Path:
+        name = f"{kind}_{agent.env_step:09d}_{config.checkpoint.value}_{config.policy.value}"
+        return write_video(frames, fps, agent.run.media / name, f"video/{kind}", agent.env_step)
+
+    written = [write("episode", film.frames(episode), film.fps)] if film is not None else []
+    if config.dream:
+        dream = dream_along(agent.networks, agent.all_params, episode, agent.config.behavior.gamma, config.seed)
+        written.append(write("dream", draw_dream(dream, agent.config.env.id, heading(agent, config)), FPS))
+    return written
+
+
+def heading(agent: Agent, config: EvaluateConfig) -> str:
+    """What a picture shows."""
+    return f"{agent.config.env.id}, {agent.run.path.name}, {config.checkpoint.value} checkpoint, step {agent.env_step}"
+
+
 def run(config: EvaluateConfig) -> int:
     """Play the episodes, print the statistics, write them as JSON."""
     for key, least in {"episodes": 1, "num_envs": 1, "seed": 0}.items():
@@ -125,6 +156,7 @@ def run(config: EvaluateConfig) -> int:
     started = time.monotonic()
     keep_programs()
     agent = Agent.load(config.run, checkpoint=config.checkpoint.value, root=config.root)
+    film = Film(agent.config.env) if config.video else None
     result = play(agent, config, config.policy, config.episodes)
     source = {
         "run": str(agent.run.path),
@@ -153,8 +185,10 @@ def run(config: EvaluateConfig) -> int:
     )
     if examination is not None:
         print(words(examination, len(played), extra=config.policy is Acting.greedy))
-        title = f"{agent.config.env.id}, {agent.run.path.name}, {config.checkpoint.value} checkpoint, step {agent.env_step}"
-        print("  " + "\n  ".join(map(str, write_examination(examination, agent.run.media, agent.env_step, title))))
+        pictures = write_examination(examination, agent.run.media, agent.env_step, heading(agent, config))
+        print("  " + "\n  ".join(map(str, pictures)))
+    if config.video or config.dream:
+        print("videos:\n  " + "\n  ".join(map(str, write_videos(agent, film, config))))
     return 0
 
 

@@ -181,19 +181,27 @@ class EventFile:
 
     def image(self, step: int, tag: str, png: bytes) -> None:
         """Writes a picture; ValueError if it is not a PNG."""
-        from tensorboardX.proto.summary_pb2 import Summary
-
         signature, width, height, _, color_type = struct.unpack(">16sIIBB", png[:26].ljust(26, b"\0"))
         if signature != PNG_START:
             raise ValueError(f"{tag}: not a PNG")
-        image = Summary.Image(width=width, height=height, colorspace=PNG_CHANNELS[color_type], encoded_image_string=png)
-        summary = Summary(value=[Summary.Value(tag=tag, image=image)])
-        self._write(self._event(step=step, wall_time=time.time(), summary=summary))
+        self._image(step, tag, png, (width, height), PNG_CHANNELS[color_type])
+
+    def animation(self, step: int, tag: str, gif: bytes, size: tuple[int, int]) -> None:
+        """Writes an animated GIF of `size` (width, height) in pixels: what TensorBoard shows as a video."""
+        self._image(step, tag, gif, size, channels=3)
 
     def close(self) -> None:
         """Flushes and closes the file."""
         with file_faults(self._path):
             self._writer.close()
+
+    def _image(self, step: int, tag: str, content: bytes, size: tuple[int, int], channels: int) -> None:
+        from tensorboardX.proto.summary_pb2 import Summary
+
+        width, height = size
+        image = Summary.Image(width=width, height=height, colorspace=channels, encoded_image_string=content)
+        summary = Summary(value=[Summary.Value(tag=tag, image=image)])
+        self._write(self._event(step=step, wall_time=time.time(), summary=summary))
 
     def _write(self, event: Any) -> None:
         with file_faults(self._path):

@@ -91,6 +91,19 @@ def examine(session: Session, played: Sequence[PlayedEpisode]) -> None:
     for path in write_examination(found, session.run.media, step, title):
         if path.suffix == ".png":
             session.logger.image(f"gap/{path.stem.rpartition('_')[0]}", path, step)
+    if session.config.monitor.dream_videos and found.open_loop is not None:
+        film_dream(session, played[0], title)
+
+
+def film_dream(session: Session, episode: PlayedEpisode, title: str) -> None:
+    """A video of the averaged agent dreaming along with a held-out episode, in media/ and TensorBoard."""
+    from dreamerjax.dream_film import FPS, draw_dream, dream_along  # slow to import, as the next
+    from dreamerjax.video import write_video
+
+    config, step = session.config, session.env_steps
+    dream = dream_along(session.world.networks, session.learner.average(), episode, config.behavior.gamma, step)
+    path = session.run.media / f"dream_{step:09d}_sampled"
+    write_video(draw_dream(dream, config.env.id, title), FPS, path, "video/dream", step)
 
 
 def announce_resume(session: Session, exact: bool, reason: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -11,8 +12,11 @@ import pytest
 
 from dreamerjax import evaluate
 from dreamerjax.cli import main
+from dreamerjax.video import count_frames, has_mp4
 from tests.e2e import trials
 from tests.e2e.test_run import Cartpole
+from tests.tensorboard import values
+from tests.test_report import written
 
 
 def evaluate_here(*arguments: str) -> int:
@@ -80,6 +84,35 @@ def test_gap(copy: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], pol
     assert all(f"{copy / 'media' / name}" in out for name in written)
 
 
+def test_videos(copy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr("trial_envs.Trial.metadata", {"render_modes": ["rgb_array"]})
+    assert evaluate_here(f"run={copy}", "episodes=1", "video=true", "dream=true", f"output={tmp_path / 'report.json'}") == 0
+    suffix = "mp4" if has_mp4() else "gif"
+    episode, dream = (copy / "media" / f"{kind}_000000120_latest_greedy.{suffix}" for kind in ("episode", "dream"))
+    assert f"videos:\n  {episode}\n  {dream}\n" in capsys.readouterr().out
+    length = round(json.loads((tmp_path / "report.json").read_text())["length_mean"])
+    assert count_frames(episode, 25.0) == length + 1
+    assert count_frames(dream, 10.0) == length + 1
+    assert {value.tag for _, value in values(copy / "media")} == {"video/episode", "video/dream"}
+    assert ("video/mp4" if has_mp4() else "image/gif") in written(copy).sources
+
+
+def test_what_cannot_be_drawn_is_said_before_anything_is_played(copy: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert evaluate_here(f"run={copy}", "video=true") == 2
+    err = capsys.readouterr().err
+    assert err == "error: video=true: trial_envs:Trial-v0 cannot be drawn: it has no render mode, and a video needs rgb_array\n"
+    assert not (copy / "evaluation_latest_greedy.json").exists()
+
+
+def test_a_dream_that_cannot_be_written(copy: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    shutil.rmtree(copy / "media")
+    (copy / "media").write_text("in the way")
+    assert evaluate_here(f"run={copy}", "episodes=2", "dream=true") == 1
+    err = capsys.readouterr().err
+    assert err.startswith(f"error: cannot write {copy}/media/dream_000000120_latest_greedy.")
+    assert err.count("\n") == 1
+
+
 def test_of_a_run_named_latest(copy: Path) -> None:
     assert evaluate_here("run=latest", f"root={copy.parent}", "episodes=2") == 0
     assert json.loads((copy / "evaluation_latest_greedy.json").read_text())["run"] == str(copy)
@@ -95,6 +128,7 @@ def test_of_a_run_named_latest(copy: Path) -> None:
         (["run=RUN", "num_envs=0"], "num_envs=0 must be at least 1"),
         (["run=RUN", "checkpoint=newest"], "checkpoint"),
         (["run=RUN", "epsiodes=3"], "epsiodes"),
+        (["run=RUN", "video=maybe"], "video"),
     ],
 )
 def test_mistakes_are_one_line(reference: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], message: str) -> None:
@@ -108,5 +142,5 @@ def test_mistakes_are_one_line(reference: Path, capsys: pytest.CaptureFixture[st
 def test_without_a_best_checkpoint(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert trials.run_here(tmp_path, trials.TRIAL, *trials.RANDOM_ONLY) == 0
     run = trials.only_run(tmp_path)
-    assert evaluate_here(f"run={run}", "checkpoint=best") == 2
+    assert evaluate_here(f"run={run}", "checkpoint=best", "dream=true") == 2
     assert f"no checkpoint in {run}/checkpoints/best" in capsys.readouterr().err

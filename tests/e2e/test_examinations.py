@@ -6,10 +6,12 @@ from pathlib import Path
 
 import pytest
 
+from dreamerjax.dream_film import FPS
+from dreamerjax.video import count_frames
 from tests import tensorboard
 from tests.e2e import trials
 
-DREAMS = (trials.TRIAL, "monitor.dreams_every=50")  # at the evaluations of steps 60 and 120
+DREAMS = (trials.TRIAL, "monitor.dreams_every=50", "monitor.dream_videos=true")  # at the evaluations of steps 60 and 120
 
 
 @pytest.fixture(scope="module")
@@ -35,6 +37,14 @@ def test_metrics_and_figures_are_made_when_due(examined: Path) -> None:
     assert pictures == {f"{name}_000000{step:03d}.png" for name in ("dream_reality", "open_loop") for step in (60, 120)}
     shown = [(step, value.tag) for step, value in tensorboard.values(examined) if value.HasField("image")]
     assert sorted(shown) == [(step, f"gap/{name}") for step in (60, 120) for name in ("dream_reality", "open_loop")]
+
+
+def test_every_examination_has_its_video(examined: Path) -> None:
+    videos = sorted((examined / "media").glob("dream_0*_sampled.*"))
+    assert [path.stem for path in videos] == ["dream_000000060_sampled", "dream_000000120_sampled"]
+    assert all(1 < count_frames(path, FPS) <= 13 for path in videos)
+    shown = [(step, value.tag) for step, value in tensorboard.values(examined / "media")]
+    assert shown == [(60, "video/dream"), (120, "video/dream")]
 
 
 def test_looking_changes_nothing(examined: Path, reference: Path) -> None:

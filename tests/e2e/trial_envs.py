@@ -55,7 +55,8 @@ class Trial(gym.Env[Any, Any]):
     observation_space: gym.Space[Any] = Box(-np.inf, np.inf, (4,), np.float32)
     action_space = Discrete(2)
 
-    def __init__(self) -> None:
+    def __init__(self, render_mode: str | None = None) -> None:
+        self.render_mode = render_mode
         self._life = 0
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
@@ -75,6 +76,10 @@ class Trial(gym.Env[Any, Any]):
             observation[2] = np.nan if event == "nan_observation" else observation[2]
             reward = np.inf if event == "inf_reward" else reward
         return observation, reward, bool(self.np_random.random() < 0.05), self._steps >= 12, {}
+
+    def render(self) -> Any:
+        """For a test that adds rgb_array to the metadata."""
+        return np.full((40, 60, 3), 20 * self._steps, np.uint8)
 
 
 class Pixels(Trial):
