@@ -62,7 +62,7 @@ TASKS = {
         "Acrobot-v1", ("env=acrobot", "train.stop_at_return=-100"), seeds=5, solved=-100, within=30_000, watch=5_000
     ),
     "pendulum": Task(
-        "Pendulum-v1", ("env=pendulum", "train.stop_at_return=-200"), seeds=5, solved=-200, within=30_000, watch=10_000
+        "Pendulum-v1", ("env=pendulum", "train.stop_at_return=-200"), seeds=5, solved=-200, within=30_000, watch=20_000
     ),
 }  # fmt: skip
 
