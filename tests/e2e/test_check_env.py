@@ -19,8 +19,23 @@ def test_environments_in_subprocesses_leave_nothing_behind(tmp_path: Path) -> No
     assert not list(tmp_path.iterdir())
 
 
+SLOW = """
+import time
+import gymnasium as gym
+from gymnasium.envs.classic_control.cartpole import CartPoleEnv
+
+class Slow(CartPoleEnv):
+    def step(self, action):
+        time.sleep(0.05)
+        return super().step(action)
+
+gym.register("Slow-v0", Slow)
+"""
+
+
 def test_ctrl_c(tmp_path: Path) -> None:
-    with trials.running("check_env", "env.id=sample_envs:Probe-v0", cwd=tmp_path) as process:
+    (tmp_path / "slow.py").write_text(SLOW)
+    with trials.running("check_env", "env.id=slow:Slow-v0", cwd=tmp_path) as process:
         assert process.stdout is not None
         process.stdout.readline()
         os.killpg(process.pid, signal.SIGINT)
