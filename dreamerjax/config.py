@@ -150,8 +150,7 @@ class LossConfig:
 class BehaviorConfig:
     """Actor-critic learning in imagination."""
 
-    # Few long dreams rather than many short ones: 64 x 60 imagined steps cost about what 256 x 15 do, and news of an end
-    # reaches the states that decide about it in a quarter of the critic's updates (docs/staying_solved.md).
+    # Few long dreams rather than many short ones; what that does, and does not: docs/staying_solved.md.
     horizon: int = 60
     starts: int = 64  # imagination starts per update, drawn from the batch's posterior states; 0: all of them
     gamma: float = 0.997
