@@ -35,6 +35,16 @@ gym.register("Slow-v0", Slow)
 
 def test_ctrl_c(tmp_path: Path) -> None:
     (tmp_path / "slow.py").write_text(SLOW)
+    before = signal.signal(
+        signal.SIGINT, signal.default_int_handler
+    )  # else inherited by the process: ignored in the background
+    try:
+        interrupt(tmp_path)
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def interrupt(tmp_path: Path) -> None:
     with trials.running("check_env", "env.id=slow:Slow-v0", cwd=tmp_path) as process:
         assert process.stdout is not None
         process.stdout.readline()
