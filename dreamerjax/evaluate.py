@@ -88,11 +88,15 @@ def describe(result: EvaluationResult) -> dict[str, Any]:
 
 def play(agent: Agent, config: EvaluateConfig, acting: Acting, episodes: int) -> EvaluationResult:
     """Play episodes; those of the sampled policy are kept for an examination if there is to be one."""
-    count = min(config.num_envs, episodes)
     keep = EPISODES if config.gap and acting is Acting.sampled else 0
-    envs = make_vector_env(agent.config.env, count)
+    envs = make_vector_env(agent.config.env, min(config.num_envs, episodes))
+    return play_in(envs, agent, config, acting, episodes, keep)
+
+
+def play_in(envs: Envs, agent: Agent, config: EvaluateConfig, acting: Acting, episodes: int, keep: int) -> EvaluationResult:
+    """Play episodes in these environments, of which the first `keep` are kept, and end the environments."""
     try:
-        policy = agent.policy(count, greedy=acting is Acting.greedy, seed=config.seed)
+        policy = agent.policy(envs.num_envs, greedy=acting is Acting.greedy, seed=config.seed)
         return evaluate_policy(envs, agent.spec, policy, episodes, config.seed, keep=keep)
     finally:
         envs.close()
@@ -126,11 +130,7 @@ def words(examination: Examination, episodes: int, *, extra: bool) -> str:
 def write_videos(agent: Agent, film: Film | None, config: EvaluateConfig) -> list[Path]:
     """Play one more episode with the seed of the first: film it if there is a film for it, and dream along if asked to."""
     envs: Envs = film.envs if film is not None else make_vector_env(agent.config.env, 1)
-    try:
-        policy = agent.policy(1, greedy=config.policy is Acting.greedy, seed=config.seed)
-        (episode,) = evaluate_policy(envs, agent.spec, policy, 1, config.seed, keep=1).played
-    finally:
-        envs.close()
+    (episode,) = play_in(envs, agent, config, config.policy, episodes=1, keep=1).played
 
     def write(kind: str, frames: Sequence[Image], fps: float) -> Path:
         name = f"{kind}_{agent.env_step:09d}_{config.checkpoint.value}_{config.policy.value}"
