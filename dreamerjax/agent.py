@@ -57,21 +57,20 @@ def init(networks: Networks, key: jax.Array) -> TrainState:
     """Fresh parameters and optimiser state."""
     spec, rssm = networks.spec, networks.rssm
     kernel_key, train_key, unused = jax.random.split(key, 3)
-    observations = {name: jnp.zeros((1, *s.shape), jnp.int32 if s.is_discrete else jnp.float32)
-                    for name, s in spec.observations.items()}  # fmt: skip
+    observations = {name: jnp.zeros((1, *entry.shape), entry.dtype) for name, entry in spec.observations.items()}
+    embedding, variables = networks.encoder.init_with_output(unused, observations)
     latent = initial_latent(networks, 1)
     inputs = feature(latent)
-    embedding_size = networks.encoder.units
 
     def rssm_all(module: Any) -> None:
         action = module.project_action(jnp.zeros((1, spec.action.encoded_size)))
         deter = module.recurrent(latent.deter, latent.stoch, action)
         module.prior(deter)
-        module.posterior(deter, module.project_embedding(jnp.zeros((1, embedding_size))))
+        module.posterior(deter, module.project_embedding(embedding))
 
     params = {
         "world_model": {
-            "encoder": networks.encoder.init(unused, observations)["params"],
+            "encoder": variables["params"],
             "rssm": rssm.init(unused, method=rssm_all)["params"],
             "decoder": networks.decoder.init(unused, inputs)["params"],
             "reward": networks.reward.init(unused, inputs)["params"],

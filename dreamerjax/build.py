@@ -29,6 +29,11 @@ class World:
     networks: Networks
     devices: list[jax.Device]
 
+    @property
+    def images(self) -> frozenset[str]:
+        """The names of the observations that are images."""
+        return frozenset(name for name, entry in self.spec.observations.items() if entry.is_image)
+
     def initial_state(self) -> agent.TrainState:
         """Fresh parameters, drawn from the run's seed."""
         return jax.jit(lambda key: agent.init(self.networks, key))(jax.random.key(self.config.train.seed))

@@ -40,9 +40,7 @@ class EvaluationResult:
 
 def record_fields(spec: EnvSpec, latents: Mapping[str, Field]) -> dict[str, Field]:
     """The fields of a replay record (shape, dtype): observations, reward, action, flags, and the policy's latents."""
-    observations: dict[str, Field] = {
-        name: (entry.shape, np.int32 if entry.is_discrete else np.float32) for name, entry in spec.observations.items()
-    }
+    observations: dict[str, Field] = {name: (entry.shape, entry.dtype) for name, entry in spec.observations.items()}
     flags: dict[str, Field] = dict.fromkeys(("is_first", "is_last", "is_terminal"), ((), np.bool_))
     return {
         **observations,

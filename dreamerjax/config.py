@@ -17,6 +17,14 @@ class Vectorization(Enum):
     subprocess = "subprocess"
 
 
+class Pixels(Enum):
+    """The rendered picture as an observation: not, beside the environment's own observations, or instead of them."""
+
+    none = "none"
+    add = "add"
+    only = "only"
+
+
 class FreeBits(Enum):
     """`clip`: no gradient below the threshold (DreamerV3). `straight_through`: gradient everywhere (research log, 01-15)."""
 
@@ -65,6 +73,12 @@ class EnvConfig:
     vectorization: Vectorization = Vectorization.sync
     action_repeat: int = 1  # each action is applied this many times, rewards summed
     time_limit: int = 0  # steps after which an episode is truncated; 0 keeps the environment's own limit
+    pixels: Pixels = Pixels.none
+    image_size: list[int] = field(default_factory=lambda: [64, 64])  # height, width that every image is resized to
+    # The part of every image that is kept before that: top, bottom, left, right, as shares of its height and width.
+    crop: list[float] = field(default_factory=lambda: [0.0, 1.0, 0.0, 1.0])
+    grayscale: bool = False  # of images with three channels
+    frame_stack: int = 1  # newest frames of every image that the agent sees at once; the RSSM needs only the newest
 
 
 @dataclass
@@ -108,6 +122,7 @@ class ModelConfig:
     groups: int = 8  # stochastic groups S
     classes: int = 8  # classes per group K
     units: int = 64  # width of encoder, decoder and heads
+    cnn_depth: int = 8  # channels of the convolutions that see and draw images: 2, 3, 4 and 4 times this
     blocks: int = 8  # diagonal blocks of the recurrent weights; must divide deter
     unimix: float = 0.01
     encoder_layers: int = 1

@@ -40,15 +40,19 @@ _PROPORTION = Range(0, 1, open_low=True)
 _BELOW_ONE = Range(0, 1, open_high=True)
 _SYMLOG_UNITS = Range(-80, 80)  # symexp of more overflows float32
 
+IMAGE_UNIT = 16  # the convolutions halve an image four times
+
 RANGES: dict[str, Range] = {
     "env.num_envs": _COUNT,
     "env.action_repeat": _COUNT,
     "env.time_limit": _NOT_NEGATIVE,
+    "env.frame_stack": _COUNT,
     "model.deter": _COUNT,
     "model.hidden": _COUNT,
     "model.groups": _COUNT,
     "model.classes": Range(2),
     "model.units": _COUNT,
+    "model.cnn_depth": _COUNT,
     "model.blocks": _COUNT,
     "model.unimix": _BELOW_ONE,
     "model.encoder_layers": _COUNT,
@@ -157,6 +161,14 @@ def _architecture(config: Config) -> Iterator[str]:
         yield f"model.bins.count must be odd for a symmetric range (0 is a bin): {bins.count + 1}, not {bins.count}"
 
 
+def _images(config: Config) -> Iterator[str]:
+    size, crop = config.env.image_size, config.env.crop
+    if len(size) != 2 or any(side < IMAGE_UNIT or side % IMAGE_UNIT for side in size):
+        yield f"env.image_size must be [height, width], both multiples of {IMAGE_UNIT}, not {list(size)}"
+    if len(crop) != 4 or not (0 <= crop[0] < crop[1] <= 1 and 0 <= crop[2] < crop[3] <= 1):
+        yield f"env.crop must be [top, bottom, left, right] with 0 <= top < bottom <= 1 and 0 <= left < right <= 1, not {list(crop)}"
+
+
 def _data(config: Config) -> Iterator[str]:
     train = config.train
     steps = train.batch_size * train.batch_length
@@ -229,6 +241,6 @@ def validate(config: Config) -> None:
     for key, value in numbers(config):
         if key in RANGES and value not in RANGES[key]:
             raise UserError(f"{key} must be {RANGES[key]}, not {value:.10g}")
-    for check in (_architecture, _data, _modes, _pacing, _names):
+    for check in (_architecture, _images, _data, _modes, _pacing, _names):
         for message in check(config):
             raise UserError(message)

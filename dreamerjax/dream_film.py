@@ -65,7 +65,7 @@ def dream_along(networks: Networks, params: dict[str, Params], episode: PlayedEp
     Raises:
         UserError: the agent observes no vector.
     """
-    names = [name for name, spec in networks.spec.observations.items() if not spec.is_discrete]
+    names = [name for name, spec in networks.spec.observations.items() if spec.is_vector]
     if not names:
         raise UserError("dream=true: the environment has no vector observation, and nothing else can be drawn yet")
     context = max(1, min(CONTEXT, len(episode) // 2))

@@ -163,7 +163,7 @@ def watch(
 def _vectors(networks: Networks, model_params: Params, features: jax.Array) -> dict[str, jax.Array]:
     """The decoded vector observations {name: [..., size]} of features [..., F], in their own units."""
     decoded = apply(networks.decoder, model_params["decoder"], features)
-    return {name: scalars.symexp(decoded[name]) for name, spec in networks.spec.observations.items() if not spec.is_discrete}
+    return {name: scalars.symexp(decoded[name]) for name, spec in networks.spec.observations.items() if spec.is_vector}
 
 
 def _open_loop(

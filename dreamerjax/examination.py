@@ -143,7 +143,7 @@ class Examiner:
         self, model_params: Any, episodes: Sequence[PlayedEpisode], rng: np.random.Generator
     ) -> list[OpenLoop | None]:
         """One per episode; None where it is too short to predict anything."""
-        if all(spec.is_discrete for spec in self._networks.spec.observations.values()):
+        if not any(spec.is_vector for spec in self._networks.spec.observations.values()):
             return [None] * len(episodes)
         groups = self._networks.rssm.groups
         context_uniform, latent_uniform = (

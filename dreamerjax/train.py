@@ -127,7 +127,7 @@ def finish(session: Session, update: Update) -> None:
 def note(session: Session, update: Update, number: int, metrics: dict[str, float]) -> None:
     """The metrics of update `number`: measure surprise, move the gates of pacing, add to the sums for the next log."""
     config, counters = session.config, session.counters
-    losses = surprise.components(metrics)
+    losses = surprise.components(metrics, session.world.images)
     losses["total"] = sum(scale * metrics[f"loss/{name}"] for name, scale in session.model_scales.items())
     counters.surprise, measured = surprise.measure(counters.surprise, losses, config.monitor.surprise_beta)
     metrics = metrics | measured | update.plan.metrics()

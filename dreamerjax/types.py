@@ -18,20 +18,29 @@ Arrays = dict[str, np.ndarray]
 class ObservationSpec:
     """One named observation.
 
-    `vector`: float32 of `shape` (size,). `discrete`: int32 of shape (components,) with `classes` choices each, one-hot in
-    the encoder.
+    Vector: float32 of `shape` (size,). Discrete: int32 of shape (components,) with `classes` choices each, one-hot in the
+    encoder. Image: uint8 of shape (height, width, channels).
     """
 
     shape: tuple[int, ...]
     classes: tuple[int, ...] = ()
+    is_image: bool = False
 
     @property
     def is_discrete(self) -> bool:
         return bool(self.classes)
 
     @property
+    def is_vector(self) -> bool:
+        return not self.classes and not self.is_image
+
+    @property
+    def dtype(self) -> Any:
+        return np.uint8 if self.is_image else np.int32 if self.classes else np.float32
+
+    @property
     def encoded_size(self) -> int:
-        """Width after one-hot encoding."""
+        """Width after one-hot encoding; of an image, the count of its numbers."""
         return sum(self.classes) if self.classes else int(np.prod(self.shape))
 
 

@@ -119,8 +119,11 @@ def encode_action(networks: Networks, action: jax.Array) -> jax.Array:
 
 
 def decoder_loss(spec: ObservationSpec, prediction: jax.Array, target: jax.Array) -> jax.Array:
-    """[...]: squared error in symlog space of a vector, or cross-entropy of discrete components; summed over the key."""
-    if not spec.is_discrete:
+    """[...]: squared error of a vector in symlog space or of an image on [0, 1], or cross-entropy of discrete components;
+    summed over the observation's numbers."""
+    if spec.is_image:
+        return jnp.sum(jnp.square(prediction - target.astype(jnp.float32) / 255.0), axis=(-3, -2, -1))
+    if spec.is_vector:
         return jnp.sum(jnp.square(prediction - scalars.symlog(target)), axis=-1)
     parts = jnp.split(prediction, list(accumulate(spec.classes[:-1])), axis=-1)
     losses = [-distributions.categorical_log_prob(part, target[..., i]) for i, part in enumerate(parts)]

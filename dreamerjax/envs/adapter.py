@@ -2,43 +2,59 @@
 
 from __future__ import annotations
 
+from collections import deque
 from typing import Any, SupportsFloat
 
 import gymnasium as gym
 import numpy as np
 
 from dreamerjax.envs import spaces
+from dreamerjax.envs.images import ImageView
 from dreamerjax.types import Arrays
 
 
 class Adapter(gym.Wrapper[Arrays, np.ndarray, Any, Any]):
     """Observations become a dict of flat named arrays; actions come as ActionSpec says and are translated back.
 
+    Images are shown as `view` says. Before an episode's first frame lie copies of it.
     Raises UserError if a space is not supported.
     """
 
-    def __init__(self, env: gym.Env[Any, Any]) -> None:
+    def __init__(self, env: gym.Env[Any, Any], view: ImageView = spaces.AS_THEY_ARE) -> None:
         super().__init__(env)
-        spec = spaces.env_spec(env.observation_space, env.action_space)
-        self._leaves = spaces.leaves(env.observation_space)
+        spec = spaces.env_spec(env.observation_space, env.action_space, view)
+        self._leaves = spaces.leaves(env.observation_space, view)
+        images = [name for name, entry in spec.observations.items() if entry.is_image and view.frames > 1]
+        self._frames: dict[str, deque[np.ndarray]] = {name: deque(maxlen=view.frames) for name in images}
         self.to_env = spaces.action_converter(env.action_space)
         self.observation_space: gym.Space[Any] = spaces.observation_space(spec)
         self.action_space: gym.Space[Any] = spaces.action_space(spec.action)
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Arrays, dict[str, Any]]:
         observation, info = self.env.reset(seed=seed, options=options)
+        self.begin()
         return self.flatten(observation), info
 
     def step(self, action: np.ndarray) -> tuple[Arrays, SupportsFloat, bool, bool, dict[str, Any]]:
         observation, reward, terminated, truncated, info = self.env.step(self.to_env(action))
         return self.flatten(observation), reward, terminated, truncated, info
 
+    def begin(self) -> None:
+        """Forget the frames of the episode before."""
+        for frames in self._frames.values():
+            frames.clear()
+
     def flatten(self, observation: Any) -> Arrays:
-        """The environment's own observation as flat named arrays, without a batch axis."""
+        """The environment's own newest observation as flat named arrays, without a batch axis."""
         flat = {}
         for leaf in self._leaves:
             value = observation
             for key in leaf.path:
                 value = value[key]
             flat[leaf.name] = leaf.convert(value)
+        for name, frames in self._frames.items():
+            frames.append(flat[name])
+            while len(frames) < (frames.maxlen or 0):
+                frames.append(flat[name])
+            flat[name] = np.concatenate(frames, axis=-1)
         return flat

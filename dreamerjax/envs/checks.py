@@ -32,6 +32,8 @@ def require_valid(spec: EnvSpec, observations: Arrays, env_step: int) -> None:
     Arrays are [n, ...], one row per stream; `env_step` is the number of environment steps before this one.
     """
     for name, entry in spec.observations.items():
+        if entry.is_image:
+            continue
         values = observations[name]
         limit = np.array(entry.classes, np.uint32)
         valid = values.view(np.uint32) < limit if entry.is_discrete else np.isfinite(values)

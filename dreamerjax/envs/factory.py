@@ -7,10 +7,11 @@ from typing import Any
 
 import gymnasium as gym
 from gymnasium.envs.registration import EnvSpec as Registration
-from gymnasium.wrappers import RepeatAction
+from gymnasium.wrappers import AddRenderObservation, RepeatAction
 
-from dreamerjax.config import EnvConfig
+from dreamerjax.config import EnvConfig, Pixels
 from dreamerjax.envs.adapter import Adapter
+from dreamerjax.envs.images import ImageView
 from dreamerjax.envs.resumable import Resumable
 from dreamerjax.errors import UserError
 
@@ -33,7 +34,7 @@ def make_env(config: EnvConfig, render_mode: str | None = None) -> Resumable:
     """The environment of the configuration, with observations and actions as its `env_spec` says.
 
     `action_repeat` sums the rewards of the repeats; `time_limit` replaces the environment's own limit and, like it,
-    counts steps before repeating.
+    counts steps before repeating. `pixels` adds what `render` returns as the observation "image", once per repeated action.
 
     Raises UserError if the id is unknown, the environment cannot be built, or a space is not supported.
     """
@@ -43,16 +44,18 @@ def make_env(config: EnvConfig, render_mode: str | None = None) -> Resumable:
 def build_env(registration: Registration, config: EnvConfig, render_mode: str | None = None) -> Resumable:
     """`make_env` with the registration already found."""
     kwargs: dict[str, Any] = dict(config.kwargs)
-    if render_mode is not None:
-        kwargs["render_mode"] = render_mode
+    if render_mode is not None or config.pixels is not Pixels.none:
+        kwargs["render_mode"] = render_mode or "rgb_array"
     try:
         env = gym.make(registration, max_episode_steps=config.time_limit or None, **kwargs)
+        if config.action_repeat > 1:
+            env = RepeatAction(env, config.action_repeat)
+        if config.pixels is not Pixels.none:
+            env = AddRenderObservation(env, config.pixels is Pixels.only, render_key="image")
     except Exception as error:
         raise UserError(f"env.id={config.id}: {type(error).__name__}: {error}") from error
-    if config.action_repeat > 1:
-        env = RepeatAction(env, config.action_repeat)
     try:
-        return Resumable(Adapter(env), config.id)
+        return Resumable(Adapter(env, ImageView.from_config(config)), config.id)
     except UserError as error:
         env.close()
         raise UserError(f"env.id={config.id}: {error}") from error

@@ -9,15 +9,19 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 
+from dreamerjax.envs.images import ImageView, require_image
 from dreamerjax.errors import UserError
 from dreamerjax.types import ActionSpec, EnvSpec, ObservationSpec
 
-BARE_NAME = "state"
+BARE_NAME, BARE_IMAGE = "state", "image"
 # Names of the other fields of a replay record; an observation of such a name is called "observation.<name>" instead.
 RESERVED = frozenset({"action", "reward", "is_first", "is_last", "is_terminal", "deter", "stoch"})
 OBSERVATIONS_SUPPORTED = (
-    "Box of numbers (no images yet), Discrete, MultiDiscrete, MultiBinary, and Dict or Tuple of these, nested or not"
+    "Box of numbers, Box of uint8 as an image [height, width] or [height, width, channels], Discrete, MultiDiscrete, "
+    "MultiBinary, and Dict or Tuple of these, nested or not"
 )
+MOST_CHANNELS = 16  # an image of more is taken for one with its channels first
+AS_THEY_ARE = ImageView()
 ACTIONS_SUPPORTED = "Discrete, MultiDiscrete, and Box of floats with finite bounds low < high"
 
 
@@ -31,35 +35,37 @@ class Leaf:
     convert: Callable[[Any], np.ndarray]
 
 
-def leaves(space: gym.Space[Any]) -> list[Leaf]:
-    """Every observation in the space under its flat name.
+def leaves(space: gym.Space[Any], view: ImageView = AS_THEY_ARE) -> list[Leaf]:
+    """Every observation in the space under its flat name. An image is converted to one frame of its spec's view.
 
     Raises UserError for a space that is not supported and for two observations of the same flat name.
     """
     found: dict[str, Leaf] = {}
     for path, inner in _walk(space, ()):
-        name = ".".join(str(key) for key in path) or BARE_NAME
+        name = ".".join(str(key) for key in path) or (BARE_IMAGE if is_image(inner) else BARE_NAME)
         name = f"observation.{name}" if name in RESERVED else name
         if name in found:
             raise UserError(f"two observations of the environment are both named {name!r} when flattened: rename one")
-        spec, convert = _observation(name, inner)
+        spec, convert = _observation(name, inner, view)
         found[name] = Leaf(name, path, spec, convert)
     if not found:
         raise UserError(f"observation space {space} holds no observation; supported: {OBSERVATIONS_SUPPORTED}")
     return list(found.values())
 
 
-def env_spec(observation_space: gym.Space[Any], action_space: gym.Space[Any]) -> EnvSpec:
+def env_spec(
+    observation_space: gym.Space[Any], action_space: gym.Space[Any], view: ImageView = AS_THEY_ARE
+) -> EnvSpec:
     """The agent's view of an environment.
 
-    Observations: a Box of any shape is flattened to a float32 vector; Discrete, MultiDiscrete and MultiBinary become
-    int32 components counted from zero; nested names are joined by "."; a bare space is named "state". Actions: see
-    ActionSpec.
+    Observations: a Box of uint8 with two or three axes is an image, of which `view` is shown; any other Box is flattened
+    to a float32 vector; Discrete, MultiDiscrete and MultiBinary become int32 components counted from zero; nested names
+    are joined by "."; a bare space is named "state" or "image". Actions: see ActionSpec.
     An already adapted environment (`make_env`) gives the same spec as the original one.
 
     Raises UserError naming the key and the space if one is not supported.
     """
-    return EnvSpec({leaf.name: leaf.spec for leaf in leaves(observation_space)}, action_spec(action_space))
+    return EnvSpec({leaf.name: leaf.spec for leaf in leaves(observation_space, view)}, action_spec(action_space))
 
 
 def observation_space(spec: EnvSpec) -> gym.spaces.Dict:
@@ -67,6 +73,8 @@ def observation_space(spec: EnvSpec) -> gym.spaces.Dict:
     spaces: dict[str, gym.Space[Any]] = {
         name: gym.spaces.MultiDiscrete(np.array(entry.classes), dtype=np.int32)
         if entry.is_discrete
+        else gym.spaces.Box(0, 255, entry.shape, np.uint8)
+        if entry.is_image
         else gym.spaces.Box(-np.inf, np.inf, entry.shape, np.float32)
         for name, entry in spec.observations.items()
     }
@@ -127,18 +135,39 @@ def _walk(space: gym.Space[Any], path: tuple[Hashable, ...]) -> Iterator[tuple[t
         yield path, space
 
 
-def _observation(name: str, space: gym.Space[Any]) -> tuple[ObservationSpec, Callable[[Any], np.ndarray]]:
+def is_image(space: gym.Space[Any]) -> bool:
+    """Whether a space is taken for an image."""
+    return isinstance(space, gym.spaces.Box) and space.dtype == np.uint8 and len(space.shape) in (2, 3)
+
+
+def _observation(
+    name: str, space: gym.Space[Any], view: ImageView
+) -> tuple[ObservationSpec, Callable[[Any], np.ndarray]]:
     if isinstance(space, gym.spaces.Discrete):
         return _components((int(space.n),), np.array([space.start]))
     if isinstance(space, gym.spaces.MultiDiscrete):
         return _components(tuple(int(size) for size in space.nvec.reshape(-1)), space.start.reshape(-1))
     if isinstance(space, gym.spaces.MultiBinary):
         return _components((2,) * int(np.prod(space.shape)), np.zeros(1, np.int64))
-    is_image = isinstance(space, gym.spaces.Box) and space.dtype == np.uint8 and len(space.shape) >= 2
-    if isinstance(space, gym.spaces.Box) and not is_image and np.prod(space.shape) > 0:
+    if is_image(space):
+        return _image(name, space, view)
+    if isinstance(space, gym.spaces.Box) and np.prod(space.shape) > 0:
         shape = (int(np.prod(space.shape)),)
         return ObservationSpec(shape), lambda value: np.asarray(value, np.float32).reshape(shape)
     raise UserError(f"observation {name!r}: space {space} is not supported; supported: {OBSERVATIONS_SUPPORTED}")
+
+
+def _image(
+    name: str, space: gym.Space[Any], view: ImageView
+) -> tuple[ObservationSpec, Callable[[Any], np.ndarray]]:
+    shape = space.shape
+    assert shape is not None
+    if not np.prod(shape) or (len(shape) == 3 and shape[2] > MOST_CHANNELS):
+        raise UserError(
+            f"observation {name!r}: an image must be [height, width] or [height, width, channels] with at most "
+            f"{MOST_CHANNELS} channels, not {list(shape)}; gymnasium.wrappers.TransformObservation can move an axis"
+        )
+    return ObservationSpec(view.shape(shape), is_image=True), lambda value: view.show(require_image(name, value, shape))
 
 
 def _components(classes: tuple[int, ...], start: np.ndarray) -> tuple[ObservationSpec, Callable[[Any], np.ndarray]]:

@@ -39,7 +39,7 @@ def build_networks(spec: EnvSpec, config: ModelConfig) -> Networks:
         bins=bins,
         unimix=config.unimix,
         std_range=(config.min_std, config.max_std),
-        encoder=Encoder(spec.observations, units, config.encoder_layers),
+        encoder=Encoder(spec.observations, units, config.encoder_layers, config.cnn_depth),
         rssm=RSSM(
             deter=config.deter,
             hidden=config.hidden,
@@ -50,7 +50,7 @@ def build_networks(spec: EnvSpec, config: ModelConfig) -> Networks:
             posterior_layers=config.posterior_layers,
             unimix=config.unimix,
         ),
-        decoder=Decoder(spec.observations, units, config.decoder_layers),
+        decoder=Decoder(spec.observations, units, config.decoder_layers, config.cnn_depth),
         reward=Head(units, config.reward_layers, config.bins.count, scale=0.0),
         continue_=Head(units, config.continue_layers, 1),
         actor=actor_head(spec.action, units, config.actor_layers),

@@ -6,6 +6,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from dreamerjax.networks.images import ImageEncoder
 from dreamerjax.networks.layers import MLP
 from dreamerjax.ops.scalars import symlog
 from dreamerjax.types import ObservationSpec
@@ -18,16 +19,24 @@ def one_hots(indices: jax.Array, classes: tuple[int, ...]) -> jax.Array:
 
 
 class Encoder(nn.Module):
-    """Every observation as one flat input (vectors in symlog, discrete ones one-hot), then an MLP: -> [..., units]."""
+    """The embedding [..., E]: an MLP over all vectors (in symlog) and discrete observations (one-hot) as one flat input, and
+    convolutions over each image, side by side."""
 
     specs: dict[str, ObservationSpec]
     units: int
     layers: int
+    cnn_depth: int
 
     @nn.compact
     def __call__(self, observations: dict[str, jax.Array]) -> jax.Array:
-        parts = [
+        specs = sorted(self.specs.items())
+        numbers = [
             one_hots(observations[name], spec.classes) if spec.is_discrete else symlog(observations[name])
-            for name, spec in sorted(self.specs.items())
+            for name, spec in specs
+            if not spec.is_image
         ]
-        return MLP(self.units, self.layers, name="mlp")(jnp.concatenate(parts, axis=-1))
+        parts = [MLP(self.units, self.layers, name="mlp")(jnp.concatenate(numbers, axis=-1))] if numbers else []
+        parts += [
+            ImageEncoder(self.cnn_depth, name=f"{name}_cnn")(observations[name]) for name, spec in specs if spec.is_image
+        ]
+        return jnp.concatenate(parts, axis=-1)

@@ -5,21 +5,31 @@ from __future__ import annotations
 import flax.linen as nn
 import jax
 
+from dreamerjax.networks.images import ImageDecoder
 from dreamerjax.networks.layers import MLP, Linear
 from dreamerjax.types import ActionSpec, ObservationSpec
 
 
 class Decoder(nn.Module):
-    """Feature [..., F] to one prediction per observation: symlog means of vectors, logits of discrete components."""
+    """Feature [..., F] to one prediction per observation.
+
+    Symlog means of vectors, logits of discrete components, means of an image's pixels in [0, 1].
+    """
 
     specs: dict[str, ObservationSpec]
     units: int
     layers: int
+    cnn_depth: int
 
     @nn.compact
     def __call__(self, feature: jax.Array) -> dict[str, jax.Array]:
+        images = {name: spec for name, spec in self.specs.items() if spec.is_image}
+        drawn = {name: ImageDecoder(spec.shape, self.cnn_depth, name=f"{name}_cnn")(feature) for name, spec in images.items()}
+        if len(images) == len(self.specs):
+            return drawn
         hidden = MLP(self.units, self.layers, name="mlp")(feature)
-        return {name: Linear(spec.encoded_size, name=f"{name}_out")(hidden) for name, spec in self.specs.items()}
+        numbers = {name: spec for name, spec in self.specs.items() if not spec.is_image}
+        return drawn | {name: Linear(spec.encoded_size, name=f"{name}_out")(hidden) for name, spec in numbers.items()}
 
 
 class Head(nn.Module):
