@@ -166,7 +166,10 @@ def _images(config: Config) -> Iterator[str]:
     if len(size) != 2 or any(side < IMAGE_UNIT or side % IMAGE_UNIT for side in size):
         yield f"env.image_size must be [height, width], both multiples of {IMAGE_UNIT}, not {list(size)}"
     if len(crop) != 4 or not (0 <= crop[0] < crop[1] <= 1 and 0 <= crop[2] < crop[3] <= 1):
-        yield f"env.crop must be [top, bottom, left, right] with 0 <= top < bottom <= 1 and 0 <= left < right <= 1, not {list(crop)}"
+        yield (
+            "env.crop must be [top, bottom, left, right] with 0 <= top < bottom <= 1 and 0 <= left < right <= 1, "
+            f"not {list(crop)}"
+        )
 
 
 def _data(config: Config) -> Iterator[str]:

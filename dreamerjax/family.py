@@ -14,7 +14,12 @@ from dreamerjax.types import EnvSpec
 def fingerprint(config: Config, spec: EnvSpec) -> dict[str, Any]:
     """JSON-able: environment, spaces and architecture as flat dotted keys. Training dynamics stay out of it."""
     spaces = {
-        "env": {"id": config.env.id, "kwargs": config.env.kwargs, "action_repeat": config.env.action_repeat, "crop": config.env.crop},
+        "env": {
+            "id": config.env.id,
+            "kwargs": config.env.kwargs,
+            "action_repeat": config.env.action_repeat,
+            "crop": config.env.crop,
+        },
         "observations": {name: asdict(entry) for name, entry in spec.observations.items()},
         "action": asdict(spec.action),
         "model": asdict(config.model),

@@ -1,5 +1,8 @@
-"""What an environment's pictures become before the agent sees them. Done where the environment is stepped: a picture of
-400 x 600 is then never copied, sent to another process or stored (research log, 01-03: that alone made collection 8.2x faster)."""
+"""What an environment's pictures become before the agent sees them.
+
+It is done where the environment is stepped, right after the step, so that a picture of 400 x 600 is never sent to another
+process or stored (research log, 01-03: that alone made collection 8.2 times faster).
+"""
 
 from __future__ import annotations
 

@@ -53,9 +53,7 @@ def leaves(space: gym.Space[Any], view: ImageView = AS_THEY_ARE) -> list[Leaf]:
     return list(found.values())
 
 
-def env_spec(
-    observation_space: gym.Space[Any], action_space: gym.Space[Any], view: ImageView = AS_THEY_ARE
-) -> EnvSpec:
+def env_spec(observation_space: gym.Space[Any], action_space: gym.Space[Any], view: ImageView = AS_THEY_ARE) -> EnvSpec:
     """The agent's view of an environment.
 
     Observations: a Box of uint8 with two or three axes is an image, of which `view` is shown; any other Box is flattened
@@ -140,9 +138,7 @@ def is_image(space: gym.Space[Any]) -> bool:
     return isinstance(space, gym.spaces.Box) and space.dtype == np.uint8 and len(space.shape) in (2, 3)
 
 
-def _observation(
-    name: str, space: gym.Space[Any], view: ImageView
-) -> tuple[ObservationSpec, Callable[[Any], np.ndarray]]:
+def _observation(name: str, space: gym.Space[Any], view: ImageView) -> tuple[ObservationSpec, Callable[[Any], np.ndarray]]:
     if isinstance(space, gym.spaces.Discrete):
         return _components((int(space.n),), np.array([space.start]))
     if isinstance(space, gym.spaces.MultiDiscrete):
@@ -157,9 +153,7 @@ def _observation(
     raise UserError(f"observation {name!r}: space {space} is not supported; supported: {OBSERVATIONS_SUPPORTED}")
 
 
-def _image(
-    name: str, space: gym.Space[Any], view: ImageView
-) -> tuple[ObservationSpec, Callable[[Any], np.ndarray]]:
+def _image(name: str, space: gym.Space[Any], view: ImageView) -> tuple[ObservationSpec, Callable[[Any], np.ndarray]]:
     shape = space.shape
     assert shape is not None
     if not np.prod(shape) or (len(shape) == 3 and shape[2] > MOST_CHANNELS):

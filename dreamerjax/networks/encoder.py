@@ -36,7 +36,5 @@ class Encoder(nn.Module):
             if not spec.is_image
         ]
         parts = [MLP(self.units, self.layers, name="mlp")(jnp.concatenate(numbers, axis=-1))] if numbers else []
-        parts += [
-            ImageEncoder(self.cnn_depth, name=f"{name}_cnn")(observations[name]) for name, spec in specs if spec.is_image
-        ]
+        parts += [ImageEncoder(self.cnn_depth, name=f"{name}_cnn")(observations[name]) for name, spec in specs if spec.is_image]
         return jnp.concatenate(parts, axis=-1)

@@ -1,4 +1,4 @@
-"""Convolutions that see images and draw them: kernel 5, stride 2, four times, as in DreamerV3 (arXiv 2301.04104, table "Sizes")."""
+"""Convolutions that see images and draw them: kernel 5, stride 2, four times (DreamerV3, arXiv 2301.04104)."""
 
 from __future__ import annotations
 
