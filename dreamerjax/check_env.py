@@ -103,6 +103,8 @@ def introduction(config: EnvConfig, facts: Facts, env: gym.Env[Any, Any], spec: 
 
 def describe_observation(entry: ObservationSpec) -> str:
     """Its shape, dtype and classes in words."""
+    if entry.is_image:
+        return f"image, uint8 {entry.shape}"
     if not entry.is_discrete:
         return f"float32 {entry.shape}"
     return f"int32 {entry.shape}, {_counts(entry.classes)} classes, one-hot in {entry.encoded_size} numbers"
@@ -128,15 +130,15 @@ def statistics(alone: Alone, spec: EnvSpec, seed: int) -> Iterator[str]:
         share = np.count_nonzero(alone.rewards) / alone.steps
         yield f"  {'reward':<12} {min(alone.rewards):.4g} to {max(alone.rewards):.4g}, {share:.1%} of them not 0"
     for name, low in alone.low.items():
-        yield f"  {name:<12} {describe_range(low, alone.high[name], discrete=spec.observations[name].is_discrete)}"
+        yield f"  {name:<12} {describe_range(low, alone.high[name], vector=spec.observations[name].is_vector)}"
 
 
-def describe_range(low: np.ndarray, high: np.ndarray, *, discrete: bool) -> str:
-    """Where an observation [size] was, and how many of its components stood still or were far from 0."""
+def describe_range(low: np.ndarray, high: np.ndarray, *, vector: bool) -> str:
+    """Where an observation [...] was, and how many of its components stood still or, in a vector, were far from 0."""
     text = f"{low.min():.4g} to {high.max():.4g}"
     if 1 < low.size <= SHOWN:
         text = "; ".join(f"{least:.4g} to {most:.4g}" for least, most in zip(low, high, strict=True))
-    beyond = "" if discrete else f", {np.count_nonzero(np.maximum(-low, high) > 10):,} beyond 10 in size"
+    beyond = f", {np.count_nonzero(np.maximum(-low, high) > 10):,} beyond 10 in size" if vector else ""
     return f"{text} ({low.size:,} component{'s' * (low.size > 1)}, {np.count_nonzero(low == high):,} constant{beyond})"
 
 

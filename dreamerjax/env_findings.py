@@ -93,6 +93,10 @@ def _rewards(alone: Alone) -> Iterator[str]:
 def _components(spec: EnvSpec, alone: Alone) -> Iterator[str]:
     for name, low in alone.low.items():
         high = alone.high[name]
+        if spec.observations[name].is_image:
+            if (low == high).all():
+                yield f"image {name!r} never changed"
+            continue
         if (constant := low == high).any():
             yield f"observation {name!r}: {_listed(constant)} never changed"
         if spec.observations[name].is_discrete:

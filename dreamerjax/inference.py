@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import gymnasium as gym
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -17,6 +18,7 @@ from dreamerjax.cli import config_from_yaml
 from dreamerjax.config import Config
 from dreamerjax.envs import env_spec, make_env
 from dreamerjax.envs.adapter import Adapter
+from dreamerjax.envs.factory import find_registration, gymnasium_env
 from dreamerjax.networks.build import build_networks
 from dreamerjax.rundir import RunDirectory
 
@@ -69,11 +71,20 @@ class Agent:
             greedy: the most probable action; else a sample.
         """
         first = state is None
+        if first:
+            self._adapter.begin()
         policy_state, count = (functions.initial_policy_state(self.networks, 1), 0) if state is None else state
         flat = {name: values[None] for name, values in self._adapter.flatten(observation).items()}
         copied = jax.tree.map(jnp.copy, policy_state)  # the compiled step reuses its state's memory; the caller keeps theirs
         action, new, _, _ = self._steps[greedy](self.params, copied, flat, np.array([first]), self._key, np.int32(count))
         return self._adapter.to_env(np.asarray(action)[0]), (new, count + 1)
+
+    def make_env(self, render_mode: str | None = None) -> gym.Env[Any, Any]:
+        """The run's environment as gymnasium has it: with its arguments, time limit, repeated actions and pixels.
+
+        Raises UserError if it cannot be built.
+        """
+        return gymnasium_env(find_registration(self.config.env.id), self.config.env, render_mode)
 
     def policy(self, num_envs: int, *, greedy: bool, seed: int = 0) -> Policy:
         """A policy for `num_envs` environments side by side, as `collect.evaluate_policy` takes it."""

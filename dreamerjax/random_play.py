@@ -65,6 +65,7 @@ def play_alone(env: Adapter, spec: EnvSpec, seed: int, steps: int, seconds: floa
         while result.steps < steps and result.seconds < seconds:
             begun = result.steps
             with _blamed("reset"):
+                env.begin()
                 observation = _shown(env, result, _timed(result, env.env.reset, seed=_seed(seed, result))[0])
             _note(result, spec, observation)
             over = False

@@ -2,12 +2,10 @@
 
 import sys
 
-import gymnasium as gym
-
 from dreamerjax import Agent
 
 agent = Agent.load(sys.argv[1])
-env = gym.make(agent.config.env.id)
+env = agent.make_env()
 observation, _ = env.reset(seed=0)
 state, done, total = None, False, 0.0
 while not done:

@@ -43,6 +43,19 @@ def make_env(config: EnvConfig, render_mode: str | None = None) -> Resumable:
 
 def build_env(registration: Registration, config: EnvConfig, render_mode: str | None = None) -> Resumable:
     """`make_env` with the registration already found."""
+    env = gymnasium_env(registration, config, render_mode)
+    try:
+        return Resumable(Adapter(env, ImageView.from_config(config)), config.id)
+    except UserError as error:
+        env.close()
+        raise UserError(f"env.id={config.id}: {error}") from error
+
+
+def gymnasium_env(registration: Registration, config: EnvConfig, render_mode: str | None = None) -> gym.Env[Any, Any]:
+    """The environment with its own spaces: time limit, repeated actions and pixels as configured.
+
+    Raises UserError if it cannot be built.
+    """
     kwargs: dict[str, Any] = dict(config.kwargs)
     if render_mode is not None or config.pixels is not Pixels.none:
         kwargs["render_mode"] = render_mode or "rgb_array"
@@ -54,8 +67,4 @@ def build_env(registration: Registration, config: EnvConfig, render_mode: str | 
             env = AddRenderObservation(env, config.pixels is Pixels.only, render_key="image")
     except Exception as error:
         raise UserError(f"env.id={config.id}: {type(error).__name__}: {error}") from error
-    try:
-        return Resumable(Adapter(env, ImageView.from_config(config)), config.id)
-    except UserError as error:
-        env.close()
-        raise UserError(f"env.id={config.id}: {error}") from error
+    return env
