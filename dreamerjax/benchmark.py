@@ -28,6 +28,9 @@ from dreamerjax.acting import Policy
 from dreamerjax.build import World, build_replay, build_world, replay_batch
 from dreamerjax.cli import load_config
 from dreamerjax.collect import Collector
+from dreamerjax.config import EnvConfig
+from dreamerjax.envs import make_env
+from dreamerjax.envs.images import ImageView
 from dreamerjax.flops import count_flops
 from dreamerjax.runtime import prepare
 
@@ -93,6 +96,7 @@ def _measure(world: World, updates: int) -> dict[str, Any]:
     sampling = median_seconds(lambda: replay_batch(world.spec, replay.sample(1, batch_size)), 200)
     flops = update_flops(world, state, replay_batch(world.spec, replay.sample(1, batch_size)))
     peak = matmul_peak()
+    pictures = picture_rates(world.config.env) if world.images else {}
     replayed = batch_size * config.batch_length
     return {
         "parameters": sum(leaf.size for leaf in jax.tree.leaves(state.params)),
@@ -109,7 +113,21 @@ def _measure(world: World, updates: int) -> dict[str, Any]:
         "matmul_peak_gflops": peak / 1e9,
         "fraction_of_peak": flops / seconds / peak,
         "peak_memory_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+        **pictures,
     }
+
+
+def picture_rates(config: EnvConfig) -> dict[str, float]:
+    """How many pictures one environment renders a second, and how many are then cut and shrunk a second."""
+    env, view = make_env(config), ImageView.from_config(config)
+    env.reset(seed=0)
+    picture = np.asarray(env.render())
+    rates = {
+        "rendered_per_s": 1 / median_seconds(env.render, 200),
+        "cut_and_shrunk_per_s": 1 / median_seconds(lambda: view.show(picture), 200),
+    }
+    env.close()
+    return rates
 
 
 def update_flops(world: World, state: agent.TrainState, batches: agent.Batch) -> float:
@@ -158,6 +176,12 @@ def print_table(rows: Sequence[dict[str, Any]]) -> None:
     for title, key, form in COLUMNS[1:]:
         table.add_row(title, *(form.format(row[key]) for row in rows))
     Console().print(table)
+    for row in rows:
+        if "rendered_per_s" in row:
+            print(
+                f"{row['preset']}: {row['rendered_per_s']:,.0f} pictures rendered a second, "
+                f"{row['cut_and_shrunk_per_s']:,.0f} cut and shrunk"
+            )
     peak = max(row["matmul_peak_gflops"] for row in rows)
     print(f"{machine()['processor']}, {machine()['cores']} cores, float32 matmul peak {peak:.0f} GFLOP/s")
 

@@ -105,3 +105,19 @@ def test_key_types_cover_every_leaf() -> None:
     assert types["train.stop_at_return"] == float | None
     assert types["env.kwargs"] == dict[str, Any]
     assert is_dataclass(types["model.bins"])
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"image_size": [64, 40]}, r"env.image_size must be \[height, width\], both multiples of 16, not \[64, 40\]"),
+        ({"image_size": [64]}, "env.image_size must be"),
+        ({"image_size": [0, 16]}, "env.image_size must be"),
+        ({"crop": [0.5, 0.5, 0.0, 1.0]}, r"env.crop must be \[top, bottom, left, right\] with .*, not \[0.5, 0.5, 0.0, 1.0\]"),
+        ({"crop": [0.0, 1.1, 0.0, 1.0]}, "env.crop must be"),
+        ({"crop": [0.0, 1.0]}, "env.crop must be"),
+    ],
+)
+def test_views_of_images(values: dict[str, Any], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        validate(changed(**{f"env__{key}": value for key, value in values.items()}))

@@ -1,7 +1,7 @@
 """How fast is a task solved from a cold start, and does the agent stay solved? Ten seeds of CartPole-v1, five of others.
 
     python experiments/stay_solved/run.py                  # CartPole-v1: everything below, one after the other
-    python experiments/stay_solved/run.py --task acrobot   # or pendulum
+    python experiments/stay_solved/run.py --task acrobot   # or pendulum, pixels
     python experiments/stay_solved/run.py solve            # one seed after the other, each alone on the machine
     python experiments/stay_solved/run.py watch            # each goes on from there, two seeds at a time
     python experiments/stay_solved/run.py judge            # 100 episodes with each seed's last checkpoint
@@ -63,6 +63,9 @@ TASKS = {
     ),
     "pendulum": Task(
         "Pendulum-v1", ("env=pendulum", "train.stop_at_return=-200"), seeds=5, solved=-200, within=30_000, watch=20_000
+    ),
+    "pixels": Task(
+        "CartPole-v1 from pixels", ("+experiment=cartpole_pixels",), seeds=3, solved=475, within=40_000, watch=0, seconds=3600
     ),
 }  # fmt: skip
 
@@ -228,7 +231,8 @@ def section(name: str, task: Task, result: dict[str, Any]) -> list[str]:
         *table(("demanded", "seen", "met"), demands), "",
         f"![Evaluations of every seed]({name}.png)", "",
         f"`python experiments/stay_solved/run.py --task {name}`; settings: `{' '.join(task.overrides)}`, nothing else. "
-        f"Machine: {where}; {how} until solved. Each seed then goes on for {task.watch:,} environment steps.",
+        f"Machine: {where}; {how} until solved."
+        + (f" Each seed then goes on for {task.watch:,} environment steps." if task.watch else ""),
         "",
         *table(list(COLUMNS.values()), cells), "",
     ]  # fmt: skip

@@ -66,7 +66,7 @@ def test_layers_start_with_unit_variance(depth: int) -> None:
     spec = EnvSpec({"camera": ObservationSpec((64, 64, 3), is_image=True)}, ActionSpec(sizes=(2,)))
     networks = make_networks(spec, cnn_depth=depth)
     params = initial_state(networks).params["world_model"]
-    noise = np.random.default_rng(0).normal(size=(8, 64, 64, 3)).astype(np.float32)
+    noise = jnp.asarray(np.random.default_rng(0).normal(size=(8, 64, 64, 3)), jnp.float32)
     convolved = images.halve(noise, params["encoder"]["camera_cnn"]["conv0"]["kernel"])
     assert 0.6 < float(jnp.std(convolved)) < 1.5
     feature = np.random.default_rng(1).normal(size=(8, 24)).astype(np.float32)

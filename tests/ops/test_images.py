@@ -13,8 +13,13 @@ import pytest
 from dreamerjax.ops import images
 
 RNG = np.random.default_rng(0)
-IMAGES = RNG.normal(size=(2, 8, 12, 3)).astype(np.float32)
-KERNEL = RNG.normal(size=(5, 5, 3, 4)).astype(np.float32)
+
+
+def normal(*shape: int) -> jax.Array:
+    return jnp.asarray(RNG.normal(size=shape), jnp.float32)
+
+
+IMAGES, KERNEL = normal(2, 8, 12, 3), normal(5, 5, 3, 4)
 
 
 def strided(inputs: jax.Array, kernel: jax.Array) -> jax.Array:
@@ -34,20 +39,20 @@ def by_taps(inputs: np.ndarray, kernel: np.ndarray) -> np.ndarray:
 def test_halve_is_a_convolution_of_stride_two() -> None:
     halved = images.halve(IMAGES, KERNEL)
     assert halved.shape == (2, 4, 6, 4)
-    np.testing.assert_allclose(halved, by_taps(IMAGES, KERNEL), rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(halved, by_taps(np.asarray(IMAGES), np.asarray(KERNEL)), rtol=1e-4, atol=1e-4)
 
 
 def test_double_spreads_each_pixel_by_the_kernel() -> None:
     small = np.zeros((1, 3, 4, 2), np.float32)
     small[0, 1, 2, 1] = 1.0
-    kernel = RNG.normal(size=(5, 5, 2, 3)).astype(np.float32)
+    kernel = normal(5, 5, 2, 3)
     expected = np.zeros((1, 6, 8, 3))
     expected[0, 1:6, 3:8] = kernel[:, :, 1]
-    np.testing.assert_allclose(images.double(small, kernel), expected, atol=1e-6)
+    np.testing.assert_allclose(images.double(jnp.asarray(small), kernel), expected, atol=1e-6)
 
 
 def test_double_is_the_adjoint_of_halve() -> None:
-    small = RNG.normal(size=(2, 4, 6, 4)).astype(np.float32)
+    small = normal(2, 4, 6, 4)
     left = float(jnp.sum(images.halve(IMAGES, KERNEL) * small))
     right = float(jnp.sum(IMAGES * images.double(small, KERNEL.swapaxes(2, 3))))
     assert left == pytest.approx(right, rel=1e-4)
@@ -55,7 +60,7 @@ def test_double_is_the_adjoint_of_halve() -> None:
 
 @pytest.mark.parametrize("inside_a_scan", [False, True])
 def test_gradients_are_those_of_the_strided_convolution(inside_a_scan: bool) -> None:
-    weight = RNG.normal(size=(2, 4, 6, 4)).astype(np.float32)
+    weight = normal(2, 4, 6, 4)
 
     def gradients(convolution: Callable[[Any, Any], jax.Array], inputs: jax.Array) -> Any:
         return jax.grad(lambda *both: jnp.sum(weight * jnp.sin(convolution(*both))), (0, 1))(inputs, KERNEL)
@@ -72,7 +77,7 @@ def test_gradients_are_those_of_the_strided_convolution(inside_a_scan: bool) -> 
 
 def test_gradients_of_double() -> None:
     kernel = KERNEL.swapaxes(2, 3)
-    small = RNG.normal(size=(2, 4, 6, 4)).astype(np.float32)
+    small = normal(2, 4, 6, 4)
 
     def loss(inputs: Any, taps: Any) -> jax.Array:
         return jnp.sum(jnp.square(images.double(inputs, taps)))
@@ -80,12 +85,12 @@ def test_gradients_of_double() -> None:
     by_input, by_kernel = jax.grad(loss, (0, 1))(small, kernel)
     drawn = images.double(small, kernel)
     np.testing.assert_allclose(by_input, 2 * images.halve(drawn, KERNEL), rtol=1e-3, atol=1e-2)
-    step = RNG.normal(size=kernel.shape).astype(np.float32)
+    step = normal(*kernel.shape)
     slope = float(jnp.sum(2 * drawn * images.double(small, step)))  # the map is linear in its kernel
     assert float(jnp.sum(by_kernel * step)) == pytest.approx(slope, rel=1e-3)
 
 
 def test_unfold_is_the_inverse_of_fold() -> None:
-    np.testing.assert_array_equal(images.unfold(images.fold(jnp.asarray(IMAGES))), IMAGES)
-    cell = images.fold(jnp.asarray(IMAGES))[0, 1, 2]
+    np.testing.assert_array_equal(images.unfold(images.fold(IMAGES)), IMAGES)
+    cell = images.fold(IMAGES)[0, 1, 2]
     np.testing.assert_array_equal(cell, IMAGES[0, 2:4, 4:6].reshape(-1))
