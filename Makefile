@@ -14,14 +14,17 @@ UV := $(BIN)/uv pip
 LOCK := requirements/lock.txt
 SINKS_VENV := .venv-sinks
 SINKS_LOCK := requirements/sinks.txt
+EXTRAS_LOCK := requirements/extras.txt
 COMPILE = $(UV) compile pyproject.toml --universal --python-version 3.11 --no-header --no-annotate --no-emit-index-url --quiet
 
-.PHONY: help install train bench bench-stability test test-sinks lint format docs-check lock clean
+.PHONY: help install extras train bench bench-stability test test-sinks lint format docs-check lock clean
 
 help:  ## list the targets
 	@sed -nE 's/^([a-z-]+):.*## (.*)/\1\t\2/p' Makefile | expand -t 14
 
 install: $(STAMP)  ## make .venv with the pinned packages
+
+extras: $(VENV)/.extras  ## add the environments of the extras: Atari, Crafter, DeepMind Control, Minigrid
 
 train: $(STAMP)  ## train on CartPole-v1 from state until it is solved
 	$(BIN)/python -m dreamerjax.train +experiment=cartpole $(ARGS)
@@ -32,7 +35,7 @@ bench: $(STAMP)  ## measure updates, collection and replay on this machine
 bench-stability: $(STAMP)  ## solve CartPole-v1 with ten seeds, then see whether they stay solved
 	$(BIN)/python experiments/stay_solved/run.py $(ARGS)
 
-test: $(STAMP)  ## run the tests, a file at a time on each core
+test: $(STAMP) extras  ## run the tests, a file at a time on each core
 	$(BIN)/python -m pytest -n auto --dist loadfile $(ARGS)
 
 test-sinks: $(SINKS_VENV)/.installed  ## run the tests of MLflow and Weights & Biases with the real packages
@@ -54,6 +57,7 @@ docs-check: $(STAMP)  ## check that what the documentation names exists
 lock: $(STAMP)  ## pin the dependencies again (newest versions: ARGS=--upgrade)
 	$(COMPILE) --extra dev --output-file $(LOCK) $(ARGS)
 	$(COMPILE) --extra mlflow --extra wandb --constraint $(LOCK) --output-file $(SINKS_LOCK) $(ARGS)
+	$(COMPILE) --extra atari --extra crafter --extra dmc --extra minigrid --constraint $(LOCK) --output-file $(EXTRAS_LOCK) $(ARGS)
 
 clean:  ## remove build products and caches, not .venv or runs
 	rm -rf build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
@@ -70,6 +74,11 @@ $(STAMP): $(LOCK) requirements/uv.txt | $(BIN)/python
 	@$(PIP) install -r requirements/uv.txt 2>/dev/null || echo "uv cannot be installed: pip does it all, more slowly" >&2
 	@$(UV) install --quiet --python $(BIN)/python -r $(LOCK) 2>$(VENV)/uv.log || $(PIP) install -r $(LOCK)
 	@$(PIP) install --no-deps --no-build-isolation -e .
+	@touch $@
+
+$(VENV)/.extras: $(EXTRAS_LOCK) | $(STAMP)
+	@echo "installing the packages of $(EXTRAS_LOCK) into $(VENV)"
+	@$(UV) install --quiet --python $(BIN)/python -r $(EXTRAS_LOCK) 2>$(VENV)/uv.log || $(PIP) install -r $(EXTRAS_LOCK)
 	@touch $@
 
 $(SINKS_VENV)/.installed: $(LOCK) $(SINKS_LOCK) | $(STAMP)

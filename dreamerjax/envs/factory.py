@@ -10,6 +10,7 @@ from gymnasium.envs.registration import EnvSpec as Registration
 from gymnasium.wrappers import AddRenderObservation, RepeatAction
 
 from dreamerjax.config import EnvConfig, Pixels
+from dreamerjax.envs import extras
 from dreamerjax.envs.adapter import Adapter
 from dreamerjax.envs.images import ImageView
 from dreamerjax.envs.resumable import Resumable
@@ -17,15 +18,18 @@ from dreamerjax.errors import UserError
 
 
 def find_registration(env_id: str) -> Registration:
-    """Gymnasium's entry of `env_id`, after importing MODULE of a `MODULE:ID`.
+    """Gymnasium's entry of `env_id`, after importing MODULE of a `MODULE:ID`, or what an id of an extra needs.
 
-    Raises UserError if the module cannot be imported or the id is unknown.
+    Raises UserError if the module cannot be imported, a package of the extra is missing, or the id is unknown.
     """
     module, _, name = env_id.rpartition(":")
     try:
+        extras.register(env_id)
         if module:
             importlib.import_module(module)
         return gym.spec(name)
+    except UserError:
+        raise
     except Exception as error:
         raise UserError(f"env.id={env_id}: {type(error).__name__}: {error}") from error
 

@@ -18,7 +18,7 @@ SMALL = ("env=cartpole_pixels", "env.image_size=[16,16]", "model.cnn_depth=1", "
 
 
 def test_killed_and_resumed_is_the_same_run(tmp_path: Path) -> None:
-    """`kill -9` of a trainer whose environments draw in processes of their own: they end, and the run goes on as if nothing was."""
+    """`kill -9` of a trainer whose environments draw in processes of their own: they end, and the run can go on."""
     options = [*trials.TINY, *SMALL, "env.vectorization=subprocess", "replay.capacity=500"]
     whole, parts = tmp_path / "whole", tmp_path / "parts"
     assert trials.run_here(whole, *options) == 0

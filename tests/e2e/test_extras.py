@@ -1,0 +1,42 @@
+"""A short run on an environment of each optional extra, with the real packages."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.e2e import trials
+from tests.envs.extra_envs import need
+
+FEW = ("train.steps=96", "env.time_limit=20", "train.eval_every=48")  # 13 updates
+
+
+def test_control_from_the_command_line(tmp_path: Path) -> None:
+    need("dmc/cartpole_balance")
+    arguments = ("env=dmc_cartpole_balance", "env.vectorization=subprocess", "train.steps=300", "env.time_limit=100")
+    done = trials.run_command("train", *trials.TINY, *arguments, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    summary = trials.summary(trials.only_run(tmp_path / "runs"))
+    assert (summary["outcome"], summary["env_steps"]) == ("finished", 300)
+    assert 0.0 < summary["last_return"] <= 100.0
+
+
+def test_control_goes_on_exactly(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    need("dmc/cartpole_balance")
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    assert trials.run_here(whole, "env=dmc_cartpole_balance", *FEW) == 0
+    assert trials.run_here(parts, "env=dmc_cartpole_balance", *FEW, "train.steps=48") == 0
+    assert trials.resume_here(trials.only_run(parts), "train.steps=96") == 0
+    assert "not exact" not in capsys.readouterr().out
+    trials.assert_same_run(trials.only_run(whole), trials.only_run(parts))
+
+
+@pytest.mark.parametrize("overlay", ["minigrid_empty", "atari_pong", "crafter"])
+def test_a_short_run_from_pictures(overlay: str, tmp_path: Path) -> None:
+    need(f"{overlay.partition('_')[0]}/")
+    assert trials.run_here(tmp_path, *FEW, f"env={overlay}") == 0
+    summary = trials.summary(trials.only_run(tmp_path))
+    assert summary["outcome"] == "finished"
+    assert np.isfinite(summary["last_return"])
