@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import warnings
 from typing import Any
 
@@ -70,7 +69,6 @@ class Film:
         """
         self._name = config.id
         _require_mode(config)
-        os.environ.setdefault("SDL_VIDEODRIVER", "dummy")  # pygame needs no screen to draw into memory
         env = make_env(config, RENDER)
         self._require_picture(env)
         rate = float(env.metadata.get("render_fps") or DEFAULT_FPS) / config.action_repeat

@@ -173,7 +173,7 @@ def test_printing_flags(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys:
     with pytest.raises(SystemExit, match="0"):
         main(lambda config: pytest.fail("ran"), ["--help"])
     text = capsys.readouterr().out
-    assert "env: acrobot, atari_pong, cartpole_state" in text
+    assert "env: acrobot, atari_pong, cartpole_both" in text
     assert "actor_lr" in text
     assert not list(tmp_path.iterdir())
 

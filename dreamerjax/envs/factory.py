@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 from typing import Any
 
 import gymnasium as gym
@@ -63,6 +64,8 @@ def gymnasium_env(registration: Registration, config: EnvConfig, render_mode: st
     kwargs: dict[str, Any] = dict(config.kwargs)
     if render_mode is not None or config.pixels is not Pixels.none:
         kwargs["render_mode"] = render_mode or "rgb_array"
+    if kwargs.get("render_mode") == "rgb_array":
+        os.environ.setdefault("SDL_VIDEODRIVER", "dummy")  # pygame needs no screen to draw into memory
     try:
         env = gym.make(registration, max_episode_steps=config.time_limit or None, **kwargs)
         if config.action_repeat > 1:

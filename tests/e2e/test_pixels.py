@@ -45,12 +45,12 @@ def test_killed_and_resumed_is_the_same_run(tmp_path: Path) -> None:
     "overrides",
     [
         ["env=cartpole_both", "env.frame_stack=2", "env.grayscale=true", "train.updates_per_call=2"],
-        ["env=cartpole_pixels", "parallel.devices=1", "mode=bootstrap", "train.eval_every=0"],
+        ["env=cartpole_pixels", "mode=bootstrap"],
     ],
-    ids=["stacked grey pictures and numbers, two devices", "world model alone"],
+    ids=["stacked grey pictures and numbers", "world model alone"],
 )
 def test_short_runs(tmp_path: Path, overrides: list[str]) -> None:
-    few = ("env.image_size=[16,32]", "model.cnn_depth=1", "train.steps=56", "env.time_limit=20", "train.eval_every=56")
+    few = ("env.image_size=[16,32]", "model.cnn_depth=1", "train.steps=56", "env.time_limit=20", "train.log_every=2")
     assert trials.run_here(tmp_path, *few, *overrides) == 0
     run = trials.only_run(tmp_path)
     assert trials.summary(run)["outcome"] == "finished"
