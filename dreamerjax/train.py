@@ -18,7 +18,7 @@ from dreamerjax.errors import UserError
 from dreamerjax.monitor import surprise
 from dreamerjax.replay import Sample
 from dreamerjax.rundir import RunDirectory
-from dreamerjax.runtime import Stop, prepare, stop_on_signals
+from dreamerjax.runtime import Stop, memory_mb, prepare, stop_on_signals
 from dreamerjax.session import Session
 
 
@@ -119,7 +119,11 @@ def finish(session: Session, update: Update) -> None:
         note(session, update, number, {name: float(values[k]) for name, values in metrics.items()})
     if counters.metric_count >= config.train.log_every:
         means = {name: total / count for name, (total, count) in counters.metric_sums.items()}
-        times = {"time/seconds": session.seconds, "time/loop_overhead": session.stopwatch.overhead}
+        times = {
+            "time/seconds": session.seconds,
+            "time/loop_overhead": session.stopwatch.overhead,
+            "time/memory_mb": memory_mb(),
+        }
         session.record(means | times)
         counters.metric_sums, counters.metric_count = {}, 0
 
