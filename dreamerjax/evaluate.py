@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
@@ -156,7 +157,15 @@ def run(config: EvaluateConfig) -> int:
     started = time.monotonic()
     keep_programs()
     agent = Agent.load(config.run, checkpoint=config.checkpoint.value, root=config.root)
-    film = Film(agent.config.env) if config.video else None
+    with Film(agent.config.env) if config.video else nullcontext() as film:
+        evaluate(agent, config, started)
+        if config.video or config.dream:
+            print("videos:\n  " + "\n  ".join(map(str, write_videos(agent, film, config))))
+    return 0
+
+
+def evaluate(agent: Agent, config: EvaluateConfig, started: float) -> None:
+    """Everything but the videos; `started` is when the command was."""
     result = play(agent, config, config.policy, config.episodes)
     source = {
         "run": str(agent.run.path),
@@ -187,9 +196,6 @@ def run(config: EvaluateConfig) -> int:
         print(words(examination, len(played), extra=config.policy is Acting.greedy))
         pictures = write_examination(examination, agent.run.media, agent.env_step, heading(agent, config))
         print("  " + "\n  ".join(map(str, pictures)))
-    if config.video or config.dream:
-        print("videos:\n  " + "\n  ".join(map(str, write_videos(agent, film, config))))
-    return 0
 
 
 if __name__ == "__main__":
