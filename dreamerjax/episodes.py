@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,6 +21,22 @@ class PlayedEpisode:
 
     def __len__(self) -> int:
         return len(self.rewards)
+
+
+def pad(episodes: Sequence[PlayedEpisode], begin: int, length: int) -> tuple[Arrays, np.ndarray]:
+    """Observations {name: [length, E, ...]} from number `begin` on, and the action [length, E, C] before each of them.
+
+    Zeros beyond an episode's end, and before its first observation.
+    """
+
+    def cut(values: np.ndarray) -> np.ndarray:
+        piece = values[begin : begin + length]
+        return np.concatenate([piece, np.zeros((length - len(piece), *values.shape[1:]), values.dtype)])
+
+    names = episodes[0].observations
+    observations = {name: np.stack([cut(episode.observations[name]) for episode in episodes], axis=1) for name in names}
+    previous = [np.concatenate([np.zeros_like(episode.actions[:1]), episode.actions]) for episode in episodes]
+    return observations, np.stack([cut(action) for action in previous], axis=1)
 
 
 class Recorder:

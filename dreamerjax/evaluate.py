@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
@@ -16,17 +17,18 @@ from PIL.Image import Image
 
 from dreamerjax.cli import main
 from dreamerjax.collect import EvaluationResult, evaluate_policy
-from dreamerjax.dream_film import FPS, draw_dream, dream_along
+from dreamerjax.dream_film import FPS, draw_dream
 from dreamerjax.envs import Envs, make_vector_env
 from dreamerjax.episodes import PlayedEpisode
 from dreamerjax.errors import UserError
-from dreamerjax.examination import EPISODES, SCORED, Examination, Examiner
+from dreamerjax.examination import EPISODES, Examination, Examiner, words
 from dreamerjax.files import write_json
 from dreamerjax.film import Film
 from dreamerjax.inference import Agent
 from dreamerjax.media import write_examination
 from dreamerjax.runtime import keep_programs
 from dreamerjax.video import write_video
+from dreamerjax.watching import Watcher
 
 
 class Checkpoint(Enum):
@@ -109,24 +111,6 @@ def examine(agent: Agent, played: Sequence[PlayedEpisode], seed: int) -> Examina
     return examiner(agent.all_params, played, seed)
 
 
-def words(examination: Examination, episodes: int, *, extra: bool) -> str:
-    """What the examination says, in a few lines."""
-    gap = {name.removeprefix("gap/"): value for name, value in examination.metrics.items()}
-    worst = int(gap["worst_step"])
-    lines = [
-        f"dreams against reality: {gap['states']:.0f} states of {episodes} {'extra ' if extra else ''}episodes of the sampled "
-        "policy, which is the one that dreams follow",
-        f"return: imagined {gap['return_imagined']:.2f}, real {gap['return_real']:.2f} (bias {gap['return_bias']:+.2f}, "
-        f"ratio {gap['return_ratio']:.2f}), rank correlation {gap['return_rank']:.2f}"
-        + (f"; the critic's value has {gap['bootstrap']:.0%} of the real weight" if gap["bootstrap"] else ""),
-        f"worst step {worst}: reward bias {gap[f'reward_bias/{worst:02d}']:+.4f}, "
-        f"continue bias {gap[f'continue_bias/{worst:02d}']:+.4f}; KL {gap['kl']:.3f} nats",
-    ]
-    if "open_loop_error" in gap:
-        lines.append(f"open loop: error {gap['open_loop_error']:.2f} standard deviations after {SCORED} steps")
-    return "\n".join(lines)
-
-
 def write_videos(agent: Agent, film: Film | None, config: EvaluateConfig) -> list[Path]:
     """Play one more episode with the seed of the first: film it if there is a film for it, and dream along if asked to."""
     envs: Envs = film.envs if film is not None else make_vector_env(agent.config.env, 1)
@@ -138,8 +122,9 @@ def write_videos(agent: Agent, film: Film | None, config: EvaluateConfig) -> lis
 
     written = [write("episode", film.frames(episode), film.fps)] if film is not None else []
     if config.dream:
-        dream = dream_along(agent.networks, agent.all_params, episode, agent.config.behavior.gamma, config.seed)
-        written.append(write("dream", draw_dream(dream, agent.config.env.id, heading(agent, config)), FPS))
+        env = agent.config.env
+        dream = Watcher(agent.networks, agent.config.behavior.gamma)(agent.all_params, episode, config.seed)
+        written.append(write("dream", draw_dream(dream, env.id, heading(agent, config), env.frame_stack), FPS))
     return written
 
 
@@ -156,7 +141,15 @@ def run(config: EvaluateConfig) -> int:
     started = time.monotonic()
     keep_programs()
     agent = Agent.load(config.run, checkpoint=config.checkpoint.value, root=config.root)
-    film = Film(agent.config.env) if config.video else None
+    with Film(agent.config.env) if config.video else nullcontext() as film:
+        evaluate(agent, config, started)
+        if config.video or config.dream:
+            print("videos:\n  " + "\n  ".join(map(str, write_videos(agent, film, config))))
+    return 0
+
+
+def evaluate(agent: Agent, config: EvaluateConfig, started: float) -> None:
+    """Everything but the videos; `started` is when the command was."""
     result = play(agent, config, config.policy, config.episodes)
     source = {
         "run": str(agent.run.path),
@@ -185,11 +178,9 @@ def run(config: EvaluateConfig) -> int:
     )
     if examination is not None:
         print(words(examination, len(played), extra=config.policy is Acting.greedy))
-        pictures = write_examination(examination, agent.run.media, agent.env_step, heading(agent, config))
+        title, stack = heading(agent, config), agent.config.env.frame_stack
+        pictures = write_examination(examination, agent.run.media, agent.env_step, title, stack)
         print("  " + "\n  ".join(map(str, pictures)))
-    if config.video or config.dream:
-        print("videos:\n  " + "\n  ".join(map(str, write_videos(agent, film, config))))
-    return 0
 
 
 if __name__ == "__main__":

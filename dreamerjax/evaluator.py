@@ -11,18 +11,20 @@ from dreamerjax.envs import Envs, Purpose, episode_seed, make_vector_env
 from dreamerjax.episodes import PlayedEpisode
 from dreamerjax.examination import EPISODES, Examination, Examiner
 from dreamerjax.pytrees import Params
+from dreamerjax.watching import Dream, Watcher
 
 ENVS = 32  # at most so many environments side by side
 
 
 class Evaluator:
-    """Environments, policies and examiner of a run, made when they are first needed; `close` ends the environments."""
+    """Environments, policies and compiled programs of a run, made when they are first needed; `close` ends the environments."""
 
     def __init__(self, world: World) -> None:
         behavior = world.config.behavior
         self._world = world
         self._made: tuple[Envs, dict[str, Policy]] | None = None
         self._examiner = Examiner(world.networks, horizon=behavior.horizon, gamma=behavior.gamma, lambda_=behavior.lambda_)
+        self._watcher = Watcher(world.networks, behavior.gamma)
 
     def play(self, acting: dict[str, Params], env_steps: int, *, keep: bool) -> dict[str, EvaluationResult]:
         """`train.eval_episodes` episodes with each of the greedy and the sampled policy, the same for the same `env_steps`.
@@ -51,6 +53,10 @@ class Evaluator:
     def examine(self, params: dict[str, Params], played: Sequence[PlayedEpisode], env_steps: int) -> Examination:
         """Compare the agent's dreams with episodes of its sampled policy."""
         return self._examiner(params, played, seed=env_steps)
+
+    def watch(self, params: dict[str, Params], episode: PlayedEpisode, env_steps: int) -> Dream:
+        """Let the agent see the beginning of an episode and dream on with its actions."""
+        return self._watcher(params, episode, seed=env_steps)
 
     def close(self) -> None:
         """End the environments."""

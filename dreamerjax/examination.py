@@ -5,35 +5,24 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import numpy as np
 
 from dreamerjax import dreams, policy
-from dreamerjax.episodes import PlayedEpisode
+from dreamerjax.episodes import PlayedEpisode, pad
+from dreamerjax.foresight import SCORED, Foresight, OpenLoop
 from dreamerjax.monitor import gap
 from dreamerjax.monitor.gap import Calibration, States
 from dreamerjax.networks.build import Networks
 from dreamerjax.pytrees import Params
-from dreamerjax.types import Arrays
 from dreamerjax.world_model import Latent, initial_latent
 
 EPISODES = 16  # to record for an examination; fewer do
 STATES = 256  # at most so many states are dreamed from
-DREAMS = 8  # from each state, and of each open loop
+DREAMS = 8  # from each state
 PIECE = 64  # steps that are filtered in one compiled call
-CONTEXT = 5  # observations that an open loop starts from
-PREDICTED = 100  # steps that it goes on for at most
-SCORED = 15  # the predicted step whose error is the metric
-
-
-@dataclass(frozen=True)
-class OpenLoop:
-    """One episode's vector observations, real and predicted from its actions alone."""
-
-    real: Arrays  # {name: [CONTEXT + P, size]}
-    dreams: Arrays  # {name: [P, DREAMS, size]}, from observation CONTEXT on
 
 
 @dataclass(frozen=True)
@@ -42,7 +31,7 @@ class Examination:
 
     metrics: dict[str, float]
     calibration: Calibration
-    open_loop: OpenLoop | None  # None: no vector observation, or no episode of more than CONTEXT steps
+    open_loop: OpenLoop | None  # None: neither vectors nor images are observed, or no episode is long enough
 
 
 class _Filtered(NamedTuple):
@@ -61,7 +50,7 @@ class Examiner:
         numbers = {"gamma": np.float32(gamma), "lambda_": np.float32(lambda_)}
         self._filter = jax.jit(partial(dreams.filter_piece, networks))
         self._believe = partial(jax.jit(partial(dreams.believe, networks)), **numbers)
-        self._predict = jax.jit(partial(dreams.predict, networks))
+        self._foresight = Foresight(networks)
 
     def __call__(self, params: dict[str, Params], episodes: Sequence[PlayedEpisode], seed: int) -> Examination:
         """Compare dreams with at least one held-out episode that the *sampled* policy of the same parameters played.
@@ -72,13 +61,8 @@ class Examiner:
         parts = {name: params[name] for name in ("world_model", "actor", "critic")}
         params = jax.device_put(parts, self._device)
         calibration, kl = self._calibrate(params, episodes, rng)
-        metrics = gap.gap_metrics(calibration, kl)
-        open_loops = self._open_loops(params["world_model"], episodes, rng)
-        errors = [_scored(loop, episode) for loop, episode in zip(open_loops, episodes, strict=True) if loop is not None]
-        if (known := np.array(errors)[np.isfinite(errors)]).size:
-            metrics["gap/open_loop_error"] = float(known.mean())
-        shown = sorted((loop for loop in open_loops if loop is not None), key=_is_short)  # the first that is long enough
-        return Examination(metrics, calibration, shown[0] if shown else None)
+        open_loop, errors = self._foresight(params["world_model"], episodes, rng)
+        return Examination(gap.gap_metrics(calibration, kl) | errors, calibration, open_loop)
 
     def _calibrate(
         self, params: dict[str, Params], episodes: Sequence[PlayedEpisode], rng: np.random.Generator
@@ -139,54 +123,23 @@ class Examiner:
         returns, reward, alive = (np.asarray(leaf, np.float64)[..., :count] for leaf in belief)
         return returns, reward, alive
 
-    def _open_loops(
-        self, model_params: Any, episodes: Sequence[PlayedEpisode], rng: np.random.Generator
-    ) -> list[OpenLoop | None]:
-        """One per episode; None where it is too short to predict anything."""
-        if not any(spec.is_vector for spec in self._networks.spec.observations.values()):
-            return [None] * len(episodes)
-        groups = self._networks.rssm.groups
-        context_uniform, latent_uniform = (
-            rng.random((length, len(episodes), DREAMS, groups), np.float32) for length in (CONTEXT, PREDICTED)
-        )
-        _, actions = pad(episodes, CONTEXT, PREDICTED)
-        predicted = self._predict(model_params, *pad(episodes, 0, CONTEXT), actions, context_uniform, latent_uniform)
-        predicted = jax.tree.map(np.asarray, predicted)
-        return [_open_loop(predicted, index, episode) for index, episode in enumerate(episodes)]
 
-
-def pad(episodes: Sequence[PlayedEpisode], begin: int, length: int) -> tuple[Arrays, np.ndarray]:
-    """Observations {name: [length, E, ...]} from number `begin` on, and the action [length, E, C] before each of them.
-
-    Zeros beyond an episode's end, and before its first observation.
-    """
-
-    def cut(values: np.ndarray) -> np.ndarray:
-        piece = values[begin : begin + length]
-        return np.concatenate([piece, np.zeros((length - len(piece), *values.shape[1:]), values.dtype)])
-
-    names = episodes[0].observations
-    observations = {name: np.stack([cut(episode.observations[name]) for episode in episodes], axis=1) for name in names}
-    previous = [np.concatenate([np.zeros_like(episode.actions[:1]), episode.actions]) for episode in episodes]
-    return observations, np.stack([cut(action) for action in previous], axis=1)
-
-
-def _open_loop(predicted: Arrays, index: int, episode: PlayedEpisode) -> OpenLoop | None:
-    count = min(PREDICTED, len(episode) + 1 - CONTEXT)
-    if count < 1:
-        return None
-    real = {name: episode.observations[name][: CONTEXT + count] for name in predicted}
-    return OpenLoop(real, {name: values[:count, index] for name, values in predicted.items()})
-
-
-def _is_short(loop: OpenLoop) -> bool:
-    return min(len(values) for values in loop.dreams.values()) < SCORED
-
-
-def _scored(loop: OpenLoop, episode: PlayedEpisode) -> float:
-    """The error of the last of the first SCORED predicted steps, over all vector observations."""
-    steps = [min(SCORED, len(values)) - 1 for values in loop.dreams.values()]
-    predicted = np.concatenate([values[k] for k, values in zip(steps, loop.dreams.values(), strict=True)], axis=-1)
-    real = np.concatenate([values[CONTEXT + k] for k, values in zip(steps, loop.real.values(), strict=True)])
-    std = np.concatenate([episode.observations[name].std(axis=0) for name in loop.real])
-    return gap.open_loop_error(predicted, real, std)
+def words(examination: Examination, episodes: int, *, extra: bool) -> str:
+    """What the examination says, in a few lines."""
+    gap = {name.removeprefix("gap/"): value for name, value in examination.metrics.items()}
+    worst = int(gap["worst_step"])
+    lines = [
+        f"dreams against reality: {gap['states']:.0f} states of {episodes} {'extra ' if extra else ''}episodes of the sampled "
+        "policy, which is the one that dreams follow",
+        f"return: imagined {gap['return_imagined']:.2f}, real {gap['return_real']:.2f} (bias {gap['return_bias']:+.2f}, "
+        f"ratio {gap['return_ratio']:.2f}), rank correlation {gap['return_rank']:.2f}"
+        + (f"; the critic's value has {gap['bootstrap']:.0%} of the real weight" if gap["bootstrap"] else ""),
+        f"worst step {worst}: reward bias {gap[f'reward_bias/{worst:02d}']:+.4f}, "
+        f"continue bias {gap[f'continue_bias/{worst:02d}']:+.4f}; KL {gap['kl']:.3f} nats",
+    ]
+    if "open_loop_error" in gap:
+        lines.append(f"open loop: error {gap['open_loop_error']:.2f} standard deviations after {SCORED} steps")
+    if "open_loop_image_error" in gap:
+        error = gap["open_loop_image_error"]
+        lines.append(f"open loop of images: error {error:.2f} of that of the episode's mean image after {SCORED} steps")
+    return "\n".join(lines)

@@ -59,7 +59,7 @@ class Camera(gym.Wrapper[Arrays, np.ndarray, Arrays, np.ndarray]):
 
 
 class Film:
-    """An environment that can be drawn, for one episode."""
+    """An environment that can be drawn, for one episode. As a context manager it is closed at the end."""
 
     def __init__(self, config: EnvConfig) -> None:
         """Draws a first picture, so that what cannot be drawn is known before anything is played.
@@ -95,8 +95,14 @@ class Film:
         returns = np.concatenate([[0.0], np.cumsum(episode.rewards)])
         return [_captioned(picture, _caption(episode, returns, step)) for step, picture in self._camera.frames]
 
+    def __enter__(self) -> Film:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
     def close(self) -> None:
-        """Ends the environment."""
+        """Ends the environment, if it has not ended."""
         self.envs.close()
 
 

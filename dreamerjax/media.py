@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from dreamerjax.examination import Examination, OpenLoop
+from dreamerjax.examination import Examination
 from dreamerjax.files import file_faults, write_json
+from dreamerjax.foresight import OpenLoop
 from dreamerjax.monitor.gap import Calibration
+from dreamerjax.strips import draw_sheet
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -19,14 +21,19 @@ REAL, IMAGINED, GREY = "#1b6ca8", "#d9822b", "#8a8f98"
 BINS = 8  # groups of equally many states whose means are drawn
 
 
-def write_examination(examination: Examination, directory: str | Path, step: int, title: str) -> list[Path]:
-    """Writes `dream_reality_<step>.png` and its numbers as .json, and `open_loop_<step>.png` if there is an open loop.
+def write_examination(
+    examination: Examination, directory: str | Path, step: int, title: str, frame_stack: int = 1
+) -> list[Path]:
+    """Writes `dream_reality_<step>.png` and its numbers as .json, and what there is of an open loop.
+
+    That is `open_loop_<step>.png` of vectors, and `open_loop_images_<step>.png`.
 
     Args:
         examination: what to show.
         directory: an existing one, a run's `media`.
         step: environment steps of the run, for the names; zero-padded to nine digits.
         title: above the plots.
+        frame_stack: frames on the channel axis of every image; the newest is shown.
 
     Returns:
         The files, pictures first.
@@ -37,9 +44,15 @@ def write_examination(examination: Examination, directory: str | Path, step: int
     directory = Path(directory)
     paths = [directory / f"dream_reality_{step:09d}.png"]
     _save(_draw_calibration(examination.calibration, title), paths[0])
-    if examination.open_loop is not None:
+    loop = examination.open_loop
+    if loop is not None and loop.real:
         paths.append(directory / f"open_loop_{step:09d}.png")
-        _save(_draw_open_loop(examination.open_loop, title), paths[1])
+        _save(_draw_open_loop(loop, title), paths[-1])
+    if loop is not None and loop.real_images:
+        paths.append(directory / f"open_loop_images_{step:09d}.png")
+        sheet = draw_sheet(loop.real_images, loop.dreamed_images, frame_stack, title, (REAL, IMAGINED, GREY))
+        with file_faults(paths[-1]):
+            sheet.save(paths[-1])
     numbers = directory / f"dream_reality_{step:09d}.json"
     write_json(numbers, {"metrics": examination.metrics, "calibration": vars(examination.calibration)})
     return [*paths, numbers]

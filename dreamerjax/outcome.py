@@ -88,7 +88,7 @@ def examine(session: Session, played: Sequence[PlayedEpisode]) -> None:
         f"correlation {gap['return_rank']:.2f}, worst step {gap['worst_step']:.0f}, KL {gap['kl']:.3f} nats"
     )
     title = f"{session.config.env.id}, {session.run.path.name}, step {step}"
-    for path in write_examination(found, session.run.media, step, title):
+    for path in write_examination(found, session.run.media, step, title, session.config.env.frame_stack):
         if path.suffix == ".png":
             session.logger.image(f"gap/{path.stem.rpartition('_')[0]}", path, step)
     if session.config.monitor.dream_videos and found.open_loop is not None:
@@ -97,13 +97,18 @@ def examine(session: Session, played: Sequence[PlayedEpisode]) -> None:
 
 def film_dream(session: Session, episode: PlayedEpisode, title: str) -> None:
     """A video of the averaged agent dreaming along with a held-out episode, in media/ and TensorBoard."""
-    from dreamerjax.dream_film import FPS, draw_dream, dream_along  # slow to import, as the next
+    from dreamerjax.dream_film import FPS, draw_dream  # slow to import, as the next
     from dreamerjax.video import write_video
 
-    config, step = session.config, session.env_steps
-    dream = dream_along(session.world.networks, session.learner.average(), episode, config.behavior.gamma, step)
-    path = session.run.media / f"dream_{step:09d}_sampled"
-    write_video(draw_dream(dream, config.env.id, title), FPS, path, "video/dream", step)
+    env, step = session.config.env, session.env_steps
+    dream = session.evaluator.watch(session.learner.average(), episode, step)
+    write_video(
+        draw_dream(dream, env.id, title, env.frame_stack),
+        FPS,
+        session.run.media / f"dream_{step:09d}_sampled",
+        "video/dream",
+        step,
+    )
 
 
 def announce_resume(session: Session, exact: bool, reason: str) -> None:

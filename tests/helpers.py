@@ -25,6 +25,8 @@ MIXED = EnvSpec(
     },
     ActionSpec(sizes=(3, 2)),
 )
+IMAGE = EnvSpec({"image": ObservationSpec((16, 32, 3), is_image=True)}, ActionSpec(sizes=(3,)))
+BOTH = EnvSpec({**IMAGE.observations, "state": ObservationSpec((3,))}, ActionSpec(sizes=(3,)))
 LENGTH, SEQUENCES, HORIZON = 6, 4, 3
 
 
@@ -111,6 +113,8 @@ def observations(spec: EnvSpec, shape: tuple[int, ...], rng: np.random.Generator
     return {
         name: rng.integers(0, part.classes, (*shape, *part.shape), dtype=np.int32)
         if part.is_discrete
+        else rng.integers(0, 256, (*shape, *part.shape), dtype=np.uint8)
+        if part.is_image
         else (3 * rng.normal(size=(*shape, *part.shape))).astype(np.float32)
         for name, part in spec.observations.items()
     }

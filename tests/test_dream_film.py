@@ -1,77 +1,30 @@
-"""A dream beside reality: the numbers against the functions they come from, and what the pictures show."""
+"""A dream beside reality: what the pictures show."""
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Any
 
-import jax
 import numpy as np
 import pytest
 from PIL import Image, ImageColor
 
-from dreamerjax import canvas, dreams, world_model
-from dreamerjax.actor_critic import value
-from dreamerjax.dream_film import BORDER, CONTEXT, MOST, Dream, draw_dream, dream_along
-from dreamerjax.dreams import Watched
-from dreamerjax.errors import UserError
-from dreamerjax.examination import PREDICTED, pad
+from dreamerjax import canvas, strips
+from dreamerjax.dream_film import BORDER, FPS, HEADER, MOST, MOST_IMAGES, PICTURE, WIDTH, draw_dream
 from dreamerjax.media import IMAGINED, REAL
-from dreamerjax.networks.layers import apply
-from dreamerjax.types import ActionSpec, EnvSpec, ObservationSpec
-from dreamerjax.world_model import feature
-from tests.helpers import MIXED, make_networks, random_params
-from tests.test_dreams import played
-
-GAMMA = np.float32(0.9)
-NETWORKS = make_networks(MIXED)
-PARAMS = random_params(NETWORKS)
+from dreamerjax.open_loop import Watched
+from dreamerjax.video import count_frames, write_video
+from dreamerjax.watching import Dream
 
 
-def test_what_is_watched_is_the_filter_and_then_the_prediction() -> None:
-    context, steps, groups = 4, 3, NETWORKS.rssm.groups
-    episode, model, rng = played(NETWORKS, 9), PARAMS["world_model"], np.random.default_rng(1)
-    seen, before = pad([episode], 0, context)
-    uniforms = [rng.random((length, 1, 1, groups), np.float32) for length in (context, steps)]
-    inputs = (seen, before, pad([episode], context, steps)[1], *uniforms)
-    watched = jax.jit(partial(dreams.watch, NETWORKS))(PARAMS, *inputs, gamma=GAMMA)
-    assert watched.vectors["state"].shape == (context + steps, 3)
-    assert list(watched.vectors) == ["state"]
-    predicted = jax.jit(partial(dreams.predict, NETWORKS))(model, *inputs)
-    np.testing.assert_allclose(watched.vectors["state"][context:], predicted["state"][:, 0, 0], rtol=1e-4, atol=1e-5)
-    action, is_first = world_model.encode_action(NETWORKS, jax.numpy.asarray(before)), np.arange(context)[:, None] == 0
-    start = world_model.initial_latent(NETWORKS, 1)
-    latent = jax.jit(partial(world_model.observe, NETWORKS))(model, seen, action, is_first, start, uniforms[0][:, :, 0]).latent
-    decoded = apply(NETWORKS.decoder, model["decoder"], feature(latent))["state"][:, 0]
-    np.testing.assert_allclose(watched.vectors["state"][:context], np.sign(decoded) * np.expm1(np.abs(decoded)), rtol=1e-3)
-    logits = np.asarray(apply(NETWORKS.continue_, model["continue"], feature(latent)))[:, 0, 0]
-    np.testing.assert_allclose(watched.alive[:context], np.minimum(1 / (1 + np.exp(-logits)) / GAMMA, 1.0), rtol=1e-4)
-    expected = value(NETWORKS, PARAMS["critic"], feature(latent))[:, 0]
-    np.testing.assert_allclose(watched.value[:context], expected, rtol=1e-4, atol=1e-5)
-
-
-@pytest.mark.parametrize(("length", "context", "steps"), [(1, 1, 2), (9, 4, 10), (200, CONTEXT, CONTEXT + PREDICTED)])
-def test_any_episode_is_long_enough(length: int, context: int, steps: int) -> None:
-    episode = played(NETWORKS, length)
-    dream = dream_along(NETWORKS, PARAMS, episode, float(GAMMA), seed=0)
-    assert (dream.context, list(dream.real)) == (context, ["state"])
-    assert dream.real["state"].shape == dream.seen.vectors["state"].shape == (min(steps, length + 1), 3)
-    assert dream.seen.alive.shape == dream.seen.value.shape == (min(steps, length + 1),)
-    np.testing.assert_array_equal(dream.real["state"], episode.observations["state"][:steps])
-
-
-def test_without_a_vector_there_is_nothing_to_draw() -> None:
-    networks = make_networks(EnvSpec({"number": ObservationSpec((1,), (3,))}, ActionSpec(sizes=(2,))))
-    with pytest.raises(UserError, match="dream=true: the environment has no vector observation"):
-        dream_along(networks, {}, played(networks, 5), 0.9, seed=0)
-
-
-def random_dream(size: int = 4, context: int = 3, steps: int = 8, **changes: Any) -> Dream:
-    """Random numbers."""
+def random_dream(size: int = 4, context: int = 3, steps: int = 8, shape: tuple[int, ...] = (), **changes: Any) -> Dream:
+    """Random numbers; with a shape also an image that the agent sees as it is."""
     rng = np.random.default_rng(0)
-    real, vectors = ({"state": rng.normal(size=(steps, size))} for _ in range(2))
-    seen: Any = Watched(**{"vectors": vectors, "alive": np.linspace(1, 0, steps), "value": np.arange(steps) - 2.0, **changes})
-    return Dream(context, real, seen)
+    real, vectors = ({"state": rng.normal(size=(steps, size))} if size else {} for _ in range(2))
+    images = {"image": rng.integers(0, 256, (steps, *shape), dtype=np.uint8)} if shape else {}
+    drawn = {name: (values / 255).astype(np.float32) for name, values in images.items()}
+    told = {"vectors": vectors, "images": drawn, "alive": np.linspace(1, 0, steps), "value": np.arange(steps) - 2.0}
+    seen: Any = Watched(**{**told, **changes})
+    return Dream(context, real, images, seen)
 
 
 def count(image: Image.Image, color: str) -> int:
@@ -105,6 +58,74 @@ def test_a_dream_that_goes_astray_leaves_reality_readable() -> None:
     wild = {"state": np.full((8, 4), 1e30), "other": np.zeros((8, 1))}
     frames = draw_dream(random_dream(vectors=wild), "CartPole-v1", "title")
     assert count(frames[-1].crop((0, 260, *frames[-1].size)), REAL) > 100
+
+
+def boxes(shape: tuple[int, ...]) -> list[tuple[int, int, int, int]]:
+    """Where the three pictures of an image of this shape are in a frame."""
+    width, height = strips.fitted((shape[1], shape[0]), PICTURE)
+    left, first = strips.SPACE + strips.FRAME, HEADER + strips.LABEL + strips.FRAME
+    tops = [first + number * (height + strips.LABEL + 2 * strips.FRAME) for number in range(3)]
+    return [(left, top, left + width, top + height) for top in tops]
+
+
+@pytest.mark.parametrize("size", [0, 3, 4])
+@pytest.mark.parametrize("shape", [(32, 64, 3), (64, 64, 1)])
+def test_images_are_beside_what_the_vector_film_shows(size: int, shape: tuple[int, ...]) -> None:
+    dream = random_dream(size, shape=shape)
+    env_id = "CartPole-v1" if size == 4 else "Other-v0"
+    frames = draw_dream(dream, env_id, "title")
+    assert len(frames) == 8
+    assert len({frame.size for frame in frames}) == 1
+    assert all(side % 2 == 0 for side in frames[0].size)
+    assert [frame.getpixel((0, 0)) for frame in frames] == [ImageColor.getrgb(REAL)] * 3 + [ImageColor.getrgb(IMAGINED)] * 5
+    for step, frame in enumerate(frames):
+        real, agents, difference = (frame.crop(box) for box in boxes(shape))
+        expected = strips.picture(dream.real_images["image"][step]).resize(real.size, Image.Resampling.NEAREST)
+        assert real.tobytes() == agents.tobytes() == expected.tobytes()
+        assert difference.getextrema() == ((255, 255),) * 3  # white: the agent sees what there is
+        left, top, _, _ = boxes(shape)[1]
+        assert frame.getpixel((left - 1, top - 1)) == ImageColor.getrgb(REAL if step < 3 else IMAGINED)
+    if size:
+        alone = draw_dream(random_dream(size), env_id, "title")[5]
+        beside = frames[5].crop((frames[5].width - WIDTH, 0, frames[5].width, frames[5].height))
+        assert beside.height >= alone.height
+        assert count(beside.crop((0, HEADER, *beside.size)), REAL) > 100
+
+
+def test_where_the_agent_is_wrong_there_is_a_difference() -> None:
+    dream = random_dream(0, shape=(16, 16, 3))
+    dream.real_images["image"][:] = 255
+    drawn = np.ones((8, 16, 16, 3), np.float32)
+    drawn[5, 4, 6] = 0.25
+    images: Any = {"image": drawn}
+    wrong = Dream(dream.context, {}, dream.real_images, dream.seen._replace(images=images))
+    for step, frame in enumerate(draw_dream(wrong, "Other-v0", "title")):
+        found = np.asarray(frame.crop(boxes((16, 16))[2]))
+        assert found.shape == (128, 128, 3)  # eight times as large
+        place = np.zeros((128, 128, 3), bool)
+        place[32:40, 48:56] = step == 5
+        np.testing.assert_array_equal(found, np.where(place, 64, 255))
+
+
+def test_the_newest_of_stacked_frames_is_shown() -> None:
+    dream = random_dream(0, shape=(32, 32, 4))
+    dream.real_images["image"][..., :3] = 0
+    frame = np.asarray(draw_dream(dream, "Other-v0", "title", frame_stack=4)[2].crop(boxes((32, 32))[0]))
+    np.testing.assert_array_equal(frame[::4, ::4, 0], dream.real_images["image"][2, :, :, 3])
+
+
+def test_many_images_are_cut() -> None:
+    dream = random_dream(3, shape=(16, 16, 3))
+    many = {f"image{i}": dream.real_images["image"] for i in range(MOST_IMAGES + 2)}
+    seen = dream.seen._replace(images=dict.fromkeys(many, dream.seen.images["image"]))
+    frame = draw_dream(Dream(3, dream.real, many, seen), "Other-v0", "title")[0]
+    assert frame.width == WIDTH + MOST_IMAGES * (128 + 2 * strips.FRAME + strips.SPACE)
+
+
+def test_a_film_of_images_can_be_read_back(tmp_path: Any) -> None:
+    frames = draw_dream(random_dream(0, shape=(48, 80, 3)), "Other-v0", "title")
+    path = write_video(frames, FPS, tmp_path / "media" / "dream", "video/dream", 7)
+    assert count_frames(path, FPS) == 8
 
 
 @pytest.mark.parametrize(("position", "angle"), [(0.0, 0.0), (1.2, 0.2), (-2.0, -0.3)])

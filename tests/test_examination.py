@@ -12,12 +12,13 @@ import pytest
 
 from dreamerjax import dreams, examination
 from dreamerjax.episodes import PlayedEpisode
-from dreamerjax.examination import CONTEXT, DREAMS, PREDICTED, STATES, Examiner
+from dreamerjax.examination import STATES, Examiner, words
+from dreamerjax.foresight import CONTEXT
 from dreamerjax.monitor import gap
 from dreamerjax.networks.build import Networks
 from dreamerjax.types import ActionSpec, EnvSpec, ObservationSpec
 from dreamerjax.world_model import Latent, Posterior
-from tests.helpers import HORIZON, MIXED, VECTOR, actions, make_networks, observations, random_params
+from tests.helpers import BOTH, HORIZON, MIXED, VECTOR, actions, make_networks, observations, random_params
 
 GAMMA, LAMBDA = 0.9, 1.0
 NETWORKS = make_networks(VECTOR)
@@ -128,36 +129,19 @@ def test_a_second_call_compiles_nothing(caplog: pytest.LogCaptureFixture) -> Non
     assert other.metrics != first.metrics
 
 
-def test_the_open_loop_shows_the_first_episode_that_is_long_enough() -> None:
-    compiled = examiner(NETWORKS)
-    short, middle, long = (episode(NETWORKS, length, terminated=True, seed=length) for length in (3, 12, 130))
-    found = compiled(random_params(NETWORKS), [middle, long], seed=0)
+def test_images_are_examined_beside_vectors(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(examination, "STATES", 8)
+    monkeypatch.setattr(examination, "PIECE", 16)
+    networks = make_networks(BOTH, cnn_depth=1)
+    played = [episode(networks, 4, terminated=True), episode(networks, 9, terminated=False)]
+    found = examiner(networks)(random_params(networks), played, seed=0)
     assert found.open_loop is not None
-    np.testing.assert_array_equal(found.open_loop.real["state"], long.observations["state"][: CONTEXT + PREDICTED])
-    assert found.open_loop.dreams["state"].shape == (PREDICTED, DREAMS, 3)
-    assert np.isfinite(found.metrics["gap/open_loop_error"])
-    loop = compiled(random_params(NETWORKS), [short, middle], seed=0).open_loop
-    assert loop is not None
-    assert (len(loop.real["state"]), len(loop.dreams["state"])) == (13, 13 - CONTEXT)
-
-
-def test_a_perfect_open_loop_has_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    """In a world where the action is what is seen next, a prediction that repeats the actions is right."""
-
-    def repeat(networks: Networks, params: Any, seen: Any, before: Any, actions: Any, *uniforms: Any) -> Any:
-        return {"state": jnp.broadcast_to(actions[..., None].astype(jnp.float32), (*actions.shape[:2], DREAMS, 3))}
-
-    monkeypatch.setattr(dreams, "predict", repeat)
-    played = [episode(NETWORKS, length, terminated=True, seed=length) for length in (40, 9)]
-    for one in played:
-        one.observations["state"][1:] = one.actions
-    found = examiner(NETWORKS)(random_params(NETWORKS), played, seed=0)
-    assert found.open_loop is not None
-    for m in range(DREAMS):
-        np.testing.assert_array_equal(found.open_loop.dreams["state"][:, m], found.open_loop.real["state"][CONTEXT:])
-    assert found.metrics["gap/open_loop_error"] == 0.0
-    played[0].observations["state"][CONTEXT + 14] += 3 * played[0].observations["state"].std(axis=0)
-    assert examiner(NETWORKS)(random_params(NETWORKS), played, seed=0).metrics["gap/open_loop_error"] > 1.0
+    assert list(found.open_loop.real_images) == list(found.open_loop.dreamed_images) == ["image"]
+    assert list(found.open_loop.real) == ["state"]
+    assert np.isfinite(list(found.metrics.values())).all()
+    assert found.metrics["gap/open_loop_image_error"] > 0.0
+    assert "gap/open_loop_error" in found.metrics
+    assert "open loop of images: error" in words(found, 2, extra=False)
 
 
 @pytest.mark.parametrize("spec", [EnvSpec({"n": ObservationSpec((1,), (5,))}, ActionSpec(sizes=(2,))), MIXED])
@@ -168,5 +152,6 @@ def test_without_anything_to_predict(monkeypatch: pytest.MonkeyPatch, spec: EnvS
     length = CONTEXT - 1 if "state" in spec.observations else 30
     found = examiner(networks)(random_params(networks), [episode(networks, length, terminated=True)], seed=0)
     assert found.open_loop is None
-    assert "gap/open_loop_error" not in found.metrics
+    assert not any("open_loop" in name for name in found.metrics)
+    assert "open loop" not in words(found, 1, extra=False)
     assert np.isfinite(list(found.metrics.values())).all()

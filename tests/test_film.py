@@ -11,7 +11,7 @@ from gymnasium.spaces import Box, Discrete
 
 from dreamerjax import film
 from dreamerjax.collect import evaluate_policy, random_policy
-from dreamerjax.config import EnvConfig
+from dreamerjax.config import EnvConfig, Pixels
 from dreamerjax.envs import EnvironmentFault, env_spec
 from dreamerjax.episodes import PlayedEpisode
 from dreamerjax.errors import UserError
@@ -121,6 +121,22 @@ def test_what_cannot_be_drawn_is_one_line(env_id: str, kwargs: dict[str, Any], m
 def test_a_picture_that_fails_later_is_a_fault_of_the_environment() -> None:
     with pytest.raises(EnvironmentFault, match="the environment raised RuntimeError in render after step 6: out of paint"):
         filmed(EnvConfig(id="Breaking-v0"))
+
+
+def test_a_film_ends_its_environment_whatever_happens() -> None:
+    made = Film(EnvConfig(id="Drawn-v0"))
+    with pytest.raises(RuntimeError, match="while it was open"), made:
+        raise RuntimeError("while it was open")
+    assert made.envs.closed
+    made.close()
+
+
+@pytest.mark.parametrize("pixels", [Pixels.only, Pixels.add])
+def test_an_environment_that_is_seen_is_filmed_as_large_as_it_draws_itself(pixels: Pixels) -> None:
+    config = EnvConfig(id="Drawn-v0", pixels=pixels, image_size=[16, 16], kwargs={"shape": [300, 800, 3]})
+    made, episode = filmed(config)
+    assert episode.observations["image"].shape == (LENGTH + 1, 16, 16, 3)
+    assert {frame.size for frame in made.frames(episode)} == {(400, 150 + film.STRIP)}
 
 
 def test_cartpole_needs_no_screen(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,8 +10,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from dreamerjax import strips
 from dreamerjax.errors import UserError
-from dreamerjax.examination import Examination, OpenLoop
+from dreamerjax.examination import Examination
+from dreamerjax.foresight import OpenLoop
 from dreamerjax.logs import RunLogger
 from dreamerjax.media import binned_means, write_examination
 from dreamerjax.monitor.gap import Calibration
@@ -21,8 +23,10 @@ REAL, IMAGINED, GREY = (0x1B, 0x6C, 0xA8), (0xD9, 0x82, 0x2B), (0x8A, 0x8F, 0x98
 RNG = np.random.default_rng(0)
 
 
-def examination(states: int = 60, sizes: tuple[int, ...] = (4,), predicted: int = 30, **changes: Any) -> Examination:
-    """Random numbers, with a last step of which nothing is known."""
+def examination(
+    states: int = 60, sizes: tuple[int, ...] = (4,), predicted: int = 30, image: tuple[int, ...] = (), **changes: Any
+) -> Examination:
+    """Random numbers, with a last step of which nothing is known; with a shape also images that are dreamed as they are."""
     steps = np.array([0.9, 0.8, np.nan])
     parts = {
         "return_imagined": RNG.normal(10, 3, states),
@@ -35,7 +39,9 @@ def examination(states: int = 60, sizes: tuple[int, ...] = (4,), predicted: int 
     }
     real = {f"key{i}": RNG.normal(size=(5 + predicted, size)) for i, size in enumerate(sizes)}
     dreams = {f"key{i}": RNG.normal(size=(predicted, 8, size)) for i, size in enumerate(sizes)}
-    loop = OpenLoop(real, dreams) if sizes else None
+    images = {"image": RNG.integers(0, 256, (predicted, *image), dtype=np.uint8)} if image else {}
+    drawn = {name: (values / 255).astype(np.float32) for name, values in images.items()}
+    loop = OpenLoop(real, dreams, images, drawn) if sizes or image else None
     return Examination({"gap/states": 60.0}, Calibration(**{**parts, **changes}), loop)
 
 
@@ -67,6 +73,19 @@ def test_every_number_has_a_panel(tmp_path: Path, sizes: tuple[int, ...]) -> Non
     with Image.open(paths[1]) as image:
         assert image.height == pytest.approx(120 * (1 + 2.2 * (1 if sum(sizes) == 1 else -(-sum(sizes) // 2))), abs=1)
     assert {REAL, GREY} <= colors(paths[1])
+
+
+@pytest.mark.parametrize(("sizes", "predicted", "columns"), [((), 1, 1), ((1,), 30, 6), ((), 100, 9)])
+def test_images_of_an_open_loop(tmp_path: Path, sizes: tuple[int, ...], predicted: int, columns: int) -> None:
+    paths = write_examination(examination(sizes=sizes, predicted=predicted, image=(32, 64, 3)), tmp_path, 7, "x")
+    assert [path.stem for path in paths[1:-1]] == ["open_loop_000000007"] * len(sizes) + ["open_loop_images_000000007"]
+    with Image.open(paths[-2]) as sheet:
+        width, height = 3 * 64 + 2 * strips.FRAME + strips.SPACE, 3 * 32 + 2 * strips.FRAME + strips.SPACE
+        assert sheet.size == (strips.SHEET_LEFT + columns * width, strips.SHEET_TOP + 3 * height)
+        place = (strips.SHEET_LEFT + strips.FRAME, strips.SHEET_TOP + 2 * height + strips.FRAME)
+        difference = sheet.crop((*place, place[0] + 3 * 64, place[1] + 3 * 32))
+    assert difference.getextrema() == ((255, 255),) * 3  # white: dreamed as it was
+    assert {REAL, IMAGINED, GREY} <= colors(paths[-2])
 
 
 @pytest.mark.parametrize("states", [1, 3, 60])

@@ -179,6 +179,20 @@ def test_a_whole_run(tmp_path: Path) -> None:
     assert {"video/mp4", "image/gif", "image/svg+xml"} <= set(page.sources)
 
 
+def test_a_run_that_sees_images_alone(tmp_path: Path) -> None:
+    run = whole_run(tmp_path / "run")
+    write_examination(examination(sizes=(), image=(16, 32, 3)), run / "media", 4_000, "images")
+    gap = {"gap/return_imagined": 55.5, "gap/open_loop_image_error": 0.375}
+    with (run / "metrics.jsonl").open("a") as file:
+        file.write(json.dumps({"env_step": 4_000, "update": 1_000, **gap}) + "\n")
+    page = written(run)
+    words = " ".join(page.text.split())
+    assert "environment step imagined return open loop of images 4,000 55.5 0.375" in words
+    assert "the same for images" in words
+    assert "open_loop_images_000004000.png" in words
+    assert page.sources.count("image/png") == 2
+
+
 def test_what_differs_from_the_defaults_comes_first(tmp_path: Path) -> None:
     text = " ".join(written(whole_run(tmp_path / "run")).text.split())
     changes, every = text[text.index("key this run default") :].split("config.yaml, every key")

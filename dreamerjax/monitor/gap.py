@@ -144,3 +144,18 @@ def open_loop_error(dreams: np.ndarray, real: np.ndarray, std: np.ndarray) -> fl
     if not varying.any():
         return float("nan")
     return float((np.abs(dreams - real)[:, varying] / std[varying]).mean())
+
+
+def image_error(dreamed: np.ndarray, real: np.ndarray, episode: np.ndarray) -> float:
+    """How far a dreamed image is off, in units of how far an episode's images are off their mean; NaN if none ever changes.
+
+    Both are root mean squares over pixels, channels, and for the episode over its images. A share of each pixel's own spread
+    would be decided by pixels that hardly ever change.
+
+    Args:
+        dreamed: [H, W, C] within [0, 1].
+        real: uint8 [H, W, C], what was to be dreamed.
+        episode: uint8 [T, H, W, C], every image of the episode.
+    """
+    spread = np.sqrt(episode.var(axis=0, dtype=np.float32).mean())
+    return float(np.sqrt(np.square(255.0 * dreamed - real).mean()) / spread) if spread else float("nan")

@@ -24,6 +24,7 @@ COLUMNS = {
     "continue_bias": "continue bias there",
     "kl": "KL, nats",
     "open_loop_error": "open loop, std",
+    "open_loop_image_error": "open loop of images",
 }
 _BY_STEP = ("reward_bias", "continue_bias")  # metrics for each imagined step; the table has the worst one
 
@@ -44,33 +45,37 @@ def dreams_section(run: Run, media: Media, glossary: Glossary) -> Html:
         )
     parts = [paragraph("From states of held-out episodes: what the agent believed it would get, and what it then got.")]
     if rows:
-        parts.append(table(["environment step", *COLUMNS.values()], rows, numbers=True))
-        parts.append(_meanings(glossary))
+        shown = {name: words for name, words in COLUMNS.items() if any(cells[name] for _, cells in rows)}
+        head = ["environment step", *shown.values()]
+        parts.append(table(head, [[where, *(cells[name] for name in shown)] for where, cells in rows], numbers=True))
+        parts.append(_meanings(shown, glossary))
     return section(title, *parts, examination_pictures(media))
 
 
-def _logged(run: Run) -> Iterator[list[str]]:
+def _logged(run: Run) -> Iterator[tuple[str, dict[str, str]]]:
+    """Where each examination was, and the cell of every column."""
     for record in run.records:
         if "gap/return_imagined" in record:
             gap = {key.removeprefix("gap/"): value for key, value in record.items() if key.startswith("gap/")}
-            yield [whole(record["env_step"]), *_cells(gap)]
+            yield whole(record["env_step"]), _cells(gap)
 
 
-def _evaluated(run: Run) -> Iterator[list[str]]:
+def _evaluated(run: Run) -> Iterator[tuple[str, dict[str, str]]]:
     for name, evaluation in run.evaluations.items():
         if isinstance(gap := evaluation.get("gap"), dict):
-            yield [f"{whole(evaluation.get('env_step'))} ({name})", *_cells(gap)]
+            yield f"{whole(evaluation.get('env_step'))} ({name})", _cells(gap)
 
 
-def _cells(gap: Mapping[str, float]) -> list[str]:
+def _cells(gap: Mapping[str, float]) -> dict[str, str]:
+    """Empty where there is no such number."""
     worst = gap.get("worst_step")
     there = f"/{worst:02.0f}" if isinstance(worst, int | float) else ""
-    values = (gap.get(name + there if name in _BY_STEP else name) for name in COLUMNS)
-    return [amount(value) if value is not None else "" for value in values]
+    values = {name: gap.get(name + there if name in _BY_STEP else name) for name in COLUMNS}
+    return {name: amount(value) if value is not None else "" for name, value in values.items()}
 
 
-def _meanings(glossary: Glossary) -> Html:
-    names = {f"gap/{name}/01" if name in _BY_STEP else f"gap/{name}": words for name, words in COLUMNS.items()}
+def _meanings(columns: Mapping[str, str], glossary: Glossary) -> Html:
+    names = {f"gap/{name}/01" if name in _BY_STEP else f"gap/{name}": words for name, words in columns.items()}
     return meanings("What the columns mean", names, glossary)
 
 

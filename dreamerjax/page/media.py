@@ -26,7 +26,8 @@ LIMITS = (
     "the newest first; what is larger is named."
 )
 LEARNING_CURVE = "learning_curve.png"  # drawn anew for the page
-_EXAMINATION = re.compile(r"(dream_reality|open_loop)_(\d+)\.png")
+_EXAMINATION = re.compile(r"(dream_reality|open_loop|open_loop_images)_(\d+)\.png")
+_BROAD = re.compile(r"(dream_reality|open_loop)_\d+\.png")  # drawn for the whole width; images would be blurred by it
 
 
 @dataclass(frozen=True)
@@ -77,7 +78,7 @@ def _shown(path: Path, content: bytes) -> Html:
     kind = path.suffix.lower()
     if kind in VIDEOS:
         return element("video", src=data_uri(VIDEOS[kind], content), controls="", loop="", muted="")
-    return picture(PICTURES[kind], content, path.stem, class_="broad" if _EXAMINATION.fullmatch(path.name) else "plain")
+    return picture(PICTURES[kind], content, path.stem, class_="broad" if _BROAD.fullmatch(path.name) else "plain")
 
 
 def _that_fit(paths: Sequence[Path]) -> frozenset[Path]:

@@ -97,6 +97,16 @@ def test_videos(copy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cap
     assert ("video/mp4" if has_mp4() else "image/gif") in written(copy).sources
 
 
+def test_a_film_is_closed_where_playing_fails(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("trial_envs.Trial.metadata", {"render_modes": ["rgb_array"]})
+    closed: list[bool] = []
+    monkeypatch.setattr(evaluate.Film, "close", lambda film: closed.append(True))
+    monkeypatch.setattr(evaluate, "play", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        evaluate.run(evaluate.EvaluateConfig(run=str(copy), episodes=1, video=True))
+    assert closed == [True]
+
+
 def test_what_cannot_be_drawn_is_said_before_anything_is_played(copy: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert evaluate_here(f"run={copy}", "video=true") == 2
     err = capsys.readouterr().err

@@ -151,3 +151,12 @@ def test_open_loop_error_is_in_standard_deviations() -> None:
     dreams = np.array([[1.0, 10.0, 5.0], [3.0, 30.0, 5.0]])
     assert gap.open_loop_error(dreams, np.array([0.0, 0.0, 0.0]), np.array([2.0, 20.0, 0.0])) == 1.0
     assert np.isnan(gap.open_loop_error(dreams, np.zeros(3), np.zeros(3)))
+
+
+def test_the_mean_image_is_off_by_one_on_average() -> None:
+    episode = np.random.default_rng(0).integers(0, 256, (50, 4, 6, 3), dtype=np.uint8)
+    episode[:, 0] = 7  # pixels that never change count as any other
+    errors = [gap.image_error(episode.mean(axis=0) / 255, one, episode) for one in episode]
+    assert np.sqrt(np.square(errors).mean()) == pytest.approx(1.0)
+    assert gap.image_error(episode[3] / 255, episode[3], episode) == pytest.approx(0.0, abs=1e-6)
+    assert np.isnan(gap.image_error(np.zeros((4, 6, 3)), episode[0], np.repeat(episode[:1], 9, axis=0)))
