@@ -42,6 +42,12 @@ def test_figures_are_sane(row: dict[str, float]) -> None:
     assert 50 < row["peak_memory_mb"] < 20_000
 
 
+def test_pictures_are_timed() -> None:
+    pytest.importorskip("pygame")
+    rates = benchmark.picture_rates(benchmark.load_config(["env=cartpole_pixels"]).env)
+    assert rates["cut_and_shrunk_per_s"] > rates["rendered_per_s"] > 10
+
+
 def test_report(
     row: dict[str, float], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -27,7 +27,7 @@ class Toy(gym.Env[Any, Any]):
         if fault == "action_space":
             self.action_space = MultiBinary(2)
         if fault == "observation_space":
-            self.observation_space = Box(0, 255, (8, 8, 3), np.uint8)
+            self.observation_space = gym.spaces.Text(8)
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
         super().reset(seed=None if self._fault == "ignores the seed" else seed)
@@ -107,6 +107,16 @@ def test_cartpole(capsys: pytest.CaptureFixture[str]) -> None:
     assert "  determinism  the same trajectory with the same seed and actions, another one with another seed" in lines
     assert lines[-1] == "no problems, no remarks"
     assert "random policy, seed 3: 1,000 steps, whole episodes: " in output
+
+
+def test_cartpole_from_pictures(capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("pygame")
+    code, output = check(capsys, "env=cartpole_pixels", "env.image_size=[16,32]", "env.frame_stack=2")
+    assert code == 0
+    assert "  observation  Box(0, 255, (400, 600, 3), uint8)\n" in output
+    assert "  image        image, uint8 (16, 32, 6)\n" in output
+    assert "(3,072 components, " in output
+    assert "beyond 10 in size" not in output
 
 
 def test_pendulum(capsys: pytest.CaptureFixture[str]) -> None:
@@ -194,7 +204,7 @@ def test_what_is_registered_counts(capsys: pytest.CaptureFixture[str]) -> None:
         (["env.id=CheckedToy-v0", "env.kwargs.fault=action_space"], "env.id=CheckedToy-v0: action space MultiBinary(2) is not"),
         (
             ["env.id=CheckedToy-v0", "env.kwargs.fault=observation_space"],
-            "env.id=CheckedToy-v0: observation 'state': space Box(0,",
+            "env.id=CheckedToy-v0: observation 'state': space Text(",
         ),
         (["env.num_envs=0"], "env.num_envs must be at least 1, not 0"),
     ],

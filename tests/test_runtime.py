@@ -10,9 +10,10 @@ import time
 from pathlib import Path
 
 import jax
+import numpy as np
 import pytest
 
-from dreamerjax.runtime import Stop, Stopwatch, Trace, process_seconds, stop_on_signals
+from dreamerjax.runtime import Stop, Stopwatch, Trace, memory_mb, process_seconds, stop_on_signals
 
 PREPARED = """
 import jax
@@ -56,6 +57,13 @@ def test_process_seconds_go_on_and_began_before_this_test() -> None:
     first = process_seconds()
     time.sleep(0.05)
     assert 0.0 < first < process_seconds()
+
+
+def test_memory_is_that_of_this_process() -> None:
+    before = memory_mb()
+    kept = np.ones(25_000_000)  # 200 MB
+    assert 100 < memory_mb() - before < 400
+    assert len(kept)
 
 
 def test_overhead_is_what_is_left_of_the_wall_time(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from dreamerjax import Agent
 from tests.e2e import trials
 from tests.e2e.test_processes import children, is_alive
 
@@ -58,6 +59,14 @@ def test_short_runs(tmp_path: Path, overrides: list[str]) -> None:
     assert logged
     assert all(np.isfinite(line["model/decoder/image"]) for line in logged)
     assert "wm/surprise/pixel_log_ratio" in logged[-1]
+    agent = Agent.load(run)
+    env = agent.make_env()
+    for seed in (0, 1):  # frames of one episode are not those of the next
+        observation, _ = env.reset(seed=seed)
+        action, state = agent.act(observation)
+        fresh, _ = Agent.load(run).act(observation)
+        assert action == fresh
+        agent.act(env.step(action)[0], state)
 
 
 def test_an_environment_that_cannot_draw_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -82,11 +82,11 @@ class Trial(gym.Env[Any, Any]):
         return np.full((40, 60, 3), 20 * self._steps, np.uint8)
 
 
-class Pixels(Trial):
-    """Observes an image."""
+class Words(Trial):
+    """Observes a text."""
 
-    observation_space = Box(0, 255, (64, 64, 3), np.uint8)
+    observation_space: gym.Space[Any] = gym.spaces.Text(8)
 
 
 gym.register("Trial-v0", "trial_envs:Trial")
-gym.register("Pixels-v0", "trial_envs:Pixels")
+gym.register("Words-v0", "trial_envs:Words")
