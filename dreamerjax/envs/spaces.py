@@ -20,7 +20,7 @@ OBSERVATIONS_SUPPORTED = (
     "Box of numbers, Box of uint8 as an image [height, width] or [height, width, channels], Discrete, MultiDiscrete, "
     "MultiBinary, and Dict or Tuple of these, nested or not"
 )
-MOST_CHANNELS = 16  # an image of more is taken for one with its channels first
+FEW = 16  # with fewer rows than this and more channels, an image is taken for one with its channels first
 AS_THEY_ARE = ImageView()
 ACTIONS_SUPPORTED = "Discrete, MultiDiscrete, and Box of floats with finite bounds low < high"
 
@@ -134,8 +134,8 @@ def _walk(space: gym.Space[Any], path: tuple[Hashable, ...]) -> Iterator[tuple[t
 
 
 def is_image(space: gym.Space[Any]) -> bool:
-    """Whether a space is taken for an image."""
-    return isinstance(space, gym.spaces.Box) and space.dtype == np.uint8 and len(space.shape) in (2, 3)
+    """Whether a space is taken for an image; one axis of bytes is a vector."""
+    return isinstance(space, gym.spaces.Box) and space.dtype == np.uint8 and len(space.shape) > 1
 
 
 def _observation(name: str, space: gym.Space[Any], view: ImageView) -> tuple[ObservationSpec, Callable[[Any], np.ndarray]]:
@@ -156,10 +156,10 @@ def _observation(name: str, space: gym.Space[Any], view: ImageView) -> tuple[Obs
 def _image(name: str, space: gym.Space[Any], view: ImageView) -> tuple[ObservationSpec, Callable[[Any], np.ndarray]]:
     shape = space.shape
     assert shape is not None
-    if not np.prod(shape) or (len(shape) == 3 and shape[2] > MOST_CHANNELS):
+    if not np.prod(shape) or len(shape) > 3 or (len(shape) == 3 and shape[0] < FEW < shape[2]):
         raise UserError(
-            f"observation {name!r}: an image must be [height, width] or [height, width, channels] with at most "
-            f"{MOST_CHANNELS} channels, not {list(shape)}; gymnasium.wrappers.TransformObservation can move an axis"
+            f"observation {name!r}: bytes of shape {list(shape)} are no image [height, width] or [height, width, channels]; "
+            "gymnasium.wrappers.TransformObservation can move an axis, env.frame_stack stacks frames, floats are a vector"
         )
     return ObservationSpec(view.shape(shape), is_image=True), lambda value: view.show(require_image(name, value, shape))
 

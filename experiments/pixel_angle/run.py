@@ -62,10 +62,12 @@ def pole_angle(images: np.ndarray, config: EnvConfig) -> np.ndarray:
 
 def episodes(config: EnvConfig) -> list[tuple[Arrays, np.ndarray, np.ndarray]]:
     """Random episodes of at least CONTEXT + max(AHEAD) steps: observations, actions, and the true angle at each step."""
-    env, rng, kept = make_env(config), np.random.default_rng(0), []
+    env, rng = make_env(config), np.random.default_rng(0)
+    kept: list[tuple[Arrays, np.ndarray, np.ndarray]] = []
     length = CONTEXT + max(AHEAD)
     for number in range(EPISODES):
-        seen, actions, angles = [env.reset(seed=number)[0]], [], [env.unwrapped.state[2]]  # type: ignore[attr-defined]
+        seen, angles = [env.reset(seed=number)[0]], [env.unwrapped.state[2]]  # type: ignore[attr-defined]
+        actions: list[np.ndarray] = []
         ended = False
         while not ended and len(actions) < length:
             actions.append(rng.integers(0, 2, 1, dtype=np.int32))

@@ -157,7 +157,18 @@ def test_faults_of_pictures_end_training_in_one_line(monkeypatch: pytest.MonkeyP
     assert "\n" not in str(fault.value)
 
 
-@pytest.mark.parametrize("shape", [(3, 64, 64), (64, 64, 17)])
-def test_channels_are_expected_last(shape: tuple[int, ...]) -> None:
-    with pytest.raises(UserError, match=r"an image must be .* not \["):
+@pytest.mark.parametrize("shape", [(3, 64, 64), (4, 84, 84, 1), (8, 8, 111)])
+def test_bytes_that_are_no_image_are_one_line(shape: tuple[int, ...]) -> None:
+    with pytest.raises(UserError, match=r"observation 'image': bytes of shape \[.*\] are no image") as error:
         env_spec(Box(0, 255, shape, np.uint8), gym.spaces.Discrete(2))
+    assert "\n" not in str(error.value)
+
+
+def test_many_stacked_frames_are_an_image_still() -> None:
+    env = make_env(replace(PIXELS, frame_stack=8, image_size=[16, 32]))
+    assert env_spec(env.observation_space, env.action_space).observations["image"].shape == (16, 32, 24)
+
+
+def test_one_axis_of_bytes_is_a_vector() -> None:
+    spec = env_spec(Box(0, 255, (128,), np.uint8), gym.spaces.Discrete(2))
+    assert spec.observations == {"state": ObservationSpec((128,))}

@@ -67,7 +67,7 @@ def test_spec_of_the_adapted_spaces_is_the_same() -> None:
 @pytest.mark.parametrize(
     ("space", "named"),
     [
-        (Dict({"camera": Dict({"left": Box(0, 255, (2, 8, 8, 3), np.uint8), "text": Text(3)})}), "'camera.text'"),
+        (Dict({"camera": Dict({"left": Box(0, 255, (8, 8), np.uint8), "text": Text(3)})}), "'camera.text'"),
         (Dict({"vector": VECTOR, "mission": Text(10)}), "'mission'"),
         (Box(-1.0, 1.0, (0,)), "'state'"),
         (Dict({}), "holds no observation"),
