@@ -9,7 +9,7 @@ import gymnasium as gym
 import numpy as np
 import pytest
 
-from dreamerjax.config import EnvConfig
+from dreamerjax.config import EnvConfig, Pixels
 from dreamerjax.envs import make_env
 from tests.envs.extra_envs import make, need, play
 
@@ -53,6 +53,20 @@ def test_control_draws_itself() -> None:
     assert (before.shape, before.dtype) == ((48, 64, 3), np.uint8)
     assert before.std() > 10
     assert not np.array_equal(before, after)
+    env.close()
+
+
+def test_control_from_its_pictures() -> None:
+    need("dmc/cartpole_balance")
+    if os.environ["MUJOCO_GL"] == "disable":
+        pytest.skip("no library draws without a screen here")
+    env = make_env(EnvConfig(id="dmc/cartpole_balance", pixels=Pixels.add, kwargs={"height": 64, "width": 64}, action_repeat=2))
+    first = env.reset(seed=0)[0]
+    assert first.keys() == {"position", "velocity", "image"}
+    assert (first["image"].shape, first["image"].dtype) == ((64, 64, 3), np.uint8)
+    for _ in range(5):
+        last = env.step(np.ones(1, np.float32))[0]
+    assert (first["image"] != last["image"]).any()
     env.close()
 
 
