@@ -24,11 +24,11 @@ class Decoder(nn.Module):
     @nn.compact
     def __call__(self, feature: jax.Array) -> dict[str, jax.Array]:
         images = {name: spec for name, spec in self.specs.items() if spec.is_image}
+        numbers = {name: spec for name, spec in self.specs.items() if not spec.is_image}
         drawn = {name: ImageDecoder(spec.shape, self.cnn_depth, name=f"{name}_cnn")(feature) for name, spec in images.items()}
-        if len(images) == len(self.specs):
+        if not numbers:
             return drawn
         hidden = MLP(self.units, self.layers, name="mlp")(feature)
-        numbers = {name: spec for name, spec in self.specs.items() if not spec.is_image}
         return drawn | {name: Linear(spec.encoded_size, name=f"{name}_out")(hidden) for name, spec in numbers.items()}
 
 
