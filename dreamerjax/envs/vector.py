@@ -79,7 +79,10 @@ class SubprocessVectorEnv(AsyncVectorEnv[Arrays, np.ndarray]):
         try:
             yield
         except (EOFError, OSError) as error:
-            multiprocessing.connection.wait([process.sentinel for process in self.processes], timeout=30.0)
+            ending = multiprocessing.connection.wait([process.sentinel for process in self.processes], timeout=30.0)
+            for process in self.processes:
+                if process.sentinel in ending:  # it closed its files: its exit code comes a moment later
+                    process.join(timeout=30.0)
             ended = [(i, process.exitcode) for i, process in enumerate(self.processes) if not process.is_alive()]
             codes = ", ".join(f"stream {i} exit code {code}" for i, code in ended) or str(error)
             self._end()
