@@ -27,6 +27,7 @@ from dreamerjax.pytrees import (
     hyper_from_config,
     settings_from_config,
 )
+from dreamerjax.standardization import count_batch, initial_statistics
 from dreamerjax.world_model import Latent, encode_action, feature, initial_latent, posterior_step, project_inputs
 
 __all__ = [
@@ -80,6 +81,8 @@ def init(networks: Networks, key: jax.Array) -> TrainState:
         "critic": networks.critic.init(unused, inputs)["params"],
     }
     params = draw_kernels(params, kernel_key)
+    if networks.standardize:
+        params["world_model"]["statistics"] = initial_statistics(spec.observations)
     return TrainState(
         params=params,
         average=jax.tree.map(jnp.copy, params),
@@ -93,8 +96,8 @@ def init(networks: Networks, key: jax.Array) -> TrainState:
 
 def acting_params(params: dict[str, Params]) -> dict[str, Params]:
     """The part of the parameters that acting needs."""
-    model = params["world_model"]
-    return {"encoder": model["encoder"], "rssm": model["rssm"], "actor": params["actor"]}
+    model = {name: part for name, part in params["world_model"].items() if name in ("encoder", "rssm", "statistics")}
+    return model | {"actor": params["actor"]}
 
 
 def initial_policy_state(networks: Networks, batch: int) -> PolicyState:
@@ -149,6 +152,8 @@ def train_step(
         keys = jax.lax.dynamic_slice_in_dim(keys, jax.lax.axis_index(axis_name) * sequences, sequences)
     noise = draw_noise(networks, keys, length, settings)
 
+    if "world_model" in settings.trains.value:
+        state = _with_statistics(state, batch, axis_name)
     trained = {part: state.params[part] for part in settings.trains.value}
     scaled = hyper.scales.keys() - (BEHAVIOR_LOSSES if settings.trains is Trains.model else set())
 
@@ -166,8 +171,7 @@ def train_step(
     slow_critic = state.slow_critic
     if "critic" in trained:
         slow_critic = normalize.ema_update(slow_critic, params["critic"], hyper.slow_rate)
-    # Early on it is the plain mean of all parameters so far: the first ones are soon forgotten.
-    rate = jnp.maximum(hyper.average_rate, 1.0 / (state.updates + 1.0))
+    rate = 1.0 / (1.0 + hyper.average_share * state.updates)
     new = TrainState(
         params=params,
         average=normalize.ema_update(state.average, params, rate),
@@ -178,6 +182,15 @@ def train_step(
         updates=state.updates + 1,
     )
     return new, (metrics | norms, jax.lax.stop_gradient(posterior.latent))
+
+
+def _with_statistics(state: TrainState, batch: Batch, axis_name: str | None) -> TrainState:
+    """The state with the batch counted, if observations are standardised."""
+    model = state.params["world_model"]
+    if "statistics" not in model:
+        return state
+    counted = {"statistics": count_batch(model["statistics"], batch.observations, axis_name)}
+    return state._replace(params=state.params | {"world_model": model | counted})
 
 
 def apply_gradients(

@@ -125,6 +125,7 @@ class ModelConfig:
     cnn_depth: int = 8  # channels of the convolutions that see and draw images: 2, 3, 4 and 4 times this
     blocks: int = 8  # diagonal blocks of the recurrent weights; must divide deter
     unimix: float = 0.01
+    standardize: bool = False  # vector observations by their running mean and deviation, so that small ones count too
     encoder_layers: int = 1
     decoder_layers: int = 1
     prior_layers: int = 1
@@ -194,7 +195,9 @@ class OptimConfig:
     beta1: float = 0.9
     beta2: float = 0.999
     eps: float = 1e-20
-    average_rate: float = 0.004  # of the average that is evaluated towards the parameters, per update; 1: they are the same
+    # What is evaluated is an average of the parameters over about this share of all updates, the newest ones: update t moves it
+    # towards them by 1 / (1 + share t). 0: the parameters themselves; 1: the mean of all so far.
+    average_share: float = 0.25
 
 
 @dataclass

@@ -16,8 +16,8 @@ import jax.numpy as jnp
 from dreamerjax import actor_critic
 from dreamerjax.networks.build import Networks
 from dreamerjax.networks.layers import apply
-from dreamerjax.ops import scalars
 from dreamerjax.pytrees import Array, Params
+from dreamerjax.standardization import own_units
 from dreamerjax.world_model import Latent, encode_action, feature, initial_latent, observe, sample_stoch
 
 T = TypeVar("T")
@@ -108,7 +108,8 @@ def watch(
 def vectors(networks: Networks, model_params: Params, features: jax.Array) -> dict[str, jax.Array]:
     """The decoded vector observations {name: [..., size]} of features [..., F], in their own units."""
     decoded = apply(networks.decoder, model_params["decoder"], features)
-    return {name: scalars.symexp(decoded[name]) for name, spec in networks.spec.observations.items() if spec.is_vector}
+    specs = networks.spec.observations
+    return {name: own_units(model_params, name, decoded[name]) for name, spec in specs.items() if spec.is_vector}
 
 
 def images(networks: Networks, model_params: Params, features: jax.Array) -> dict[str, jax.Array]:

@@ -16,6 +16,7 @@ from dreamerjax.networks.build import Networks
 from dreamerjax.networks.encoder import one_hots
 from dreamerjax.networks.layers import apply
 from dreamerjax.ops import distributions, scalars
+from dreamerjax.standardization import model_units
 from dreamerjax.types import ObservationSpec
 
 Params = Any
@@ -84,7 +85,8 @@ def project_inputs(
     Returns the projected action [..., D] and the projected embedding [..., hidden].
     """
     rssm = params["rssm"]
-    embedding = apply(networks.encoder, params["encoder"], observations)
+    seen = model_units(networks.spec.observations, params, observations)
+    embedding = apply(networks.encoder, params["encoder"], seen)
     action = action * (1.0 - is_first.astype(jnp.float32))[..., None]
     projected_action = apply(networks.rssm, rssm, action, method="project_action")
     return projected_action, apply(networks.rssm, rssm, embedding, method="project_embedding")
@@ -119,12 +121,12 @@ def encode_action(networks: Networks, action: jax.Array) -> jax.Array:
 
 
 def decoder_loss(spec: ObservationSpec, prediction: jax.Array, target: jax.Array) -> jax.Array:
-    """[...]: squared error of a vector in symlog space or of an image on [0, 1], or cross-entropy of discrete components;
-    summed over the observation's numbers."""
+    """[...]: squared error of a vector, both in the model's units, or of an image on [0, 1], or cross-entropy of discrete
+    components; summed over the observation's numbers."""
     if spec.is_image:
         return jnp.sum(jnp.square(prediction - target.astype(jnp.float32) / 255.0), axis=(-3, -2, -1))
     if spec.is_vector:
-        return jnp.sum(jnp.square(prediction - scalars.symlog(target)), axis=-1)
+        return jnp.sum(jnp.square(prediction - target), axis=-1)
     parts = jnp.split(prediction, list(accumulate(spec.classes[:-1])), axis=-1)
     losses = [-distributions.categorical_log_prob(part, target[..., i]) for i, part in enumerate(parts)]
     return jnp.sum(jnp.stack(losses, axis=-1), axis=-1)
@@ -152,7 +154,8 @@ def world_model_loss(
     continue_logits = apply(networks.continue_, params["continue"], inputs)[..., 0]
     prior_logits = apply(networks.rssm, params["rssm"], posterior.latent.deter, method="prior")
 
-    per_key = {name: decoder_loss(spec, decoded[name], observations[name]) for name, spec in networks.spec.observations.items()}
+    seen = model_units(networks.spec.observations, params, observations)
+    per_key = {name: decoder_loss(spec, decoded[name], seen[name]) for name, spec in networks.spec.observations.items()}
     continue_target = (1.0 - is_terminal.astype(jnp.float32)) * gamma
     stop = jax.lax.stop_gradient
     dynamics = distributions.latent_kl(stop(posterior.logits), prior_logits)

@@ -167,11 +167,12 @@ def test_the_slow_critic_follows_the_critic(step: Step) -> None:
 
 
 @pytest.mark.parametrize(
-    ("rate", "updates", "expected"), [(0.007, 0, 1.0), (0.007, 3, 0.25), (0.007, 10_000, 0.007), (1.0, 3, 1.0)]
+    ("share", "updates", "expected"),
+    [(0.25, 0, 1.0), (0.25, 4, 0.5), (0.25, 10_000, 1 / 2501), (0.0, 10_000, 1.0), (1.0, 3, 0.25)],
 )
-def test_the_average_is_a_plain_mean_until_its_rate_takes_over(step: Step, rate: float, updates: int, expected: float) -> None:
+def test_the_average_grows_with_the_run(step: Step, share: float, updates: int, expected: float) -> None:
     before = fresh(STATE)._replace(updates=jnp.int32(updates))
-    new, _ = step(hyper(average_rate=rate), before, random_batch(NETWORKS))
+    new, _ = step(hyper(average_share=share), before, random_batch(NETWORKS))
     mean = jax.tree.map(
         lambda old, now: (1 - expected) * np.float64(old) + expected * np.float64(now), STATE.average, new.params
     )

@@ -14,6 +14,7 @@ from typing import IO
 from filelock import FileLock, Timeout
 
 from dreamerjax.errors import UserError
+from dreamerjax.lab.cores import launched
 from dreamerjax.lab.design import Arm, Experiment
 from dreamerjax.lab.states import RunState, run_name, runs, unchanged
 from dreamerjax.overrides import quoted
@@ -77,13 +78,12 @@ class Job:
         except Timeout:
             raise UserError(f"{self.name} is being run by another process", exit_code=1) from None
         state = self.state()
-        launch = [sys.executable, "-m", "dreamerjax.lab.launch", str(os.getpid()), ",".join(map(str, cores))]
         package = str(Path(__file__).resolve().parent.parent.parent)  # children run this code, whatever is installed
         path = os.pathsep.join([package, *filter(None, [os.environ.get("PYTHONPATH")])])
         log = self.log.open("a", encoding="utf-8")
         began = self.log.stat().st_size
         process = subprocess.Popen(
-            [*launch, *self.command(state)],
+            [*launched(cores), *self.command(state)],
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=subprocess.STDOUT,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import signal
 import time
@@ -17,6 +16,7 @@ from dreamerjax.errors import UserError
 from dreamerjax.files import file_faults
 from dreamerjax.lab import spec
 from dreamerjax.lab.cluster import Cluster, require, run_on_cluster
+from dreamerjax.lab.cores import shares
 from dreamerjax.lab.design import Experiment, Status
 from dreamerjax.lab.jobs import Job, Process
 from dreamerjax.lab.states import RunState, runs, unchanged
@@ -91,14 +91,6 @@ def print_summary(experiment: Experiment, root: Path) -> None:
         own = [states[arm.name, seed].state for seed in experiment.seeds]
         table.add_row(arm.name, *(str(own.count(column)) for column in columns))  # type: ignore[arg-type]
     Console().print(table)
-
-
-def shares(jobs: int) -> list[list[int]]:
-    """The cores that this process may use, divided among so many; with more jobs than cores, several share one."""
-    cores = sorted(os.sched_getaffinity(0))
-    if jobs > len(cores):
-        return [[cores[job % len(cores)]] for job in range(jobs)]
-    return [cores[job * len(cores) // jobs : (job + 1) * len(cores) // jobs] for job in range(jobs)]
 
 
 def _run_here(todo: Sequence[Job], jobs: int, stop: Stop) -> dict[str, str | None]:

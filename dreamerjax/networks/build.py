@@ -20,6 +20,7 @@ class Networks:
     bins: scalars.Bins
     unimix: float
     std_range: tuple[float, float]
+    standardize: bool
     encoder: Encoder
     rssm: RSSM
     decoder: Decoder
@@ -39,6 +40,7 @@ def build_networks(spec: EnvSpec, config: ModelConfig) -> Networks:
         bins=bins,
         unimix=config.unimix,
         std_range=(config.min_std, config.max_std),
+        standardize=config.standardize,
         encoder=Encoder(spec.observations, units, config.encoder_layers, config.cnn_depth),
         rssm=RSSM(
             deter=config.deter,

@@ -8,7 +8,6 @@ import jax.numpy as jnp
 
 from dreamerjax.networks.images import ImageEncoder
 from dreamerjax.networks.layers import MLP
-from dreamerjax.ops.scalars import symlog
 from dreamerjax.types import ObservationSpec
 
 
@@ -19,8 +18,8 @@ def one_hots(indices: jax.Array, classes: tuple[int, ...]) -> jax.Array:
 
 
 class Encoder(nn.Module):
-    """The embedding [..., E]: an MLP over all vectors (in symlog) and discrete observations (one-hot) as one flat input, and
-    convolutions over each image, side by side."""
+    """The embedding [..., E]: an MLP over all vectors (in the model's units, see dreamerjax/standardization.py) and discrete
+    observations (one-hot) as one flat input, and convolutions over each image, side by side."""
 
     specs: dict[str, ObservationSpec]
     units: int
@@ -31,7 +30,7 @@ class Encoder(nn.Module):
     def __call__(self, observations: dict[str, jax.Array]) -> jax.Array:
         specs = sorted(self.specs.items())
         numbers = [
-            one_hots(observations[name], spec.classes) if spec.is_discrete else symlog(observations[name])
+            one_hots(observations[name], spec.classes) if spec.is_discrete else observations[name]
             for name, spec in specs
             if not spec.is_image
         ]

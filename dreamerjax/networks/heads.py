@@ -13,7 +13,7 @@ from dreamerjax.types import ActionSpec, ObservationSpec
 class Decoder(nn.Module):
     """Feature [..., F] to one prediction per observation.
 
-    Symlog means of vectors, logits of discrete components, means of an image's pixels in [0, 1].
+    Means of vectors in the model's units, logits of discrete components, means of an image's pixels in [0, 1].
     """
 
     specs: dict[str, ObservationSpec]

@@ -1,18 +1,19 @@
 """DeepMind Control from vectors: what is reached after 50,000 environment steps, beside DreamerV3's published means.
 
-    python experiments/dmc/run.py            # trains what is missing, two at a time on a core each, then writes REPORT.md
-    python experiments/dmc/run.py report     # from the runs that there are
+    python experiments/dmc/run.py                      # trains what is missing, one on each core, then writes REPORT.md
+    python experiments/dmc/run.py --task reacher_easy  # this task alone
+    python experiments/dmc/run.py train|report         # the one without the other
 
 Each action is applied twice, as in the published runs, so 50,000 environment steps are 25,000 of the agent.
 """
 
 from __future__ import annotations
 
+import argparse
 import os
-import queue
 import subprocess
 import sys
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ import numpy as np
 
 from dreamerjax.benchmark import machine
 from dreamerjax.files import read_json_object, write_json, write_text
+from dreamerjax.lab.cores import launched, side_by_side
 from dreamerjax.logs import read_metrics
 
 HERE = Path(__file__).resolve().parent
@@ -27,6 +29,11 @@ ROOT = Path("runs/dmc")
 PUBLISHED = {"cartpole_balance": (490, 71), "cartpole_swingup": (322, 80), "reacher_easy": (631, 236)}  # mean and deviation
 SEEDS = range(3)
 STEPS, EVERY = 25_000, 2_500
+CHOSEN = {  # the defaults, but where they do not suffice
+    "cartpole_balance": "env=dmc_cartpole_balance",
+    "cartpole_swingup": "env=dmc_cartpole_swingup",
+    "reacher_easy": "+experiment=dmc_reacher_easy",
+}
 SETTINGS = (f"train.steps={STEPS}", f"train.eval_every={EVERY}", "monitor.dreams_every=0")
 
 
@@ -36,31 +43,13 @@ def find(task: str, seed: int) -> Path | None:
     return max(runs, default=None)
 
 
-def train(task: str, seed: int, core: int) -> None:
-    """One run on one core, with its output in a log."""
-    arguments = [f"env=dmc_{task}", *SETTINGS, f"train.seed={seed}", f"run.root={ROOT}", f"run.name={task}_seed{seed}"]
-    launch = [sys.executable, "-m", "dreamerjax.lab.launch", str(os.getpid()), str(core)]
+def train(job: tuple[str, int], cores: Sequence[int]) -> None:
+    """One run of a task and a seed on these cores, with its output in a log."""
+    task, seed = job
+    arguments = [CHOSEN[task], *SETTINGS, f"train.seed={seed}", f"run.root={ROOT}", f"run.name={task}_seed{seed}"]
     with (ROOT / f"{task}_seed{seed}.log").open("w") as output:
-        command = [*launch, sys.executable, "-m", "dreamerjax.train", *arguments]
+        command = [*launched(cores), sys.executable, "-m", "dreamerjax.train", *arguments]
         subprocess.run(command, stdout=output, stderr=subprocess.STDOUT, check=True)
-
-
-def train_all() -> None:
-    """Whatever has not been trained."""
-    cores = queue.SimpleQueue[int]()
-    available = sorted(os.sched_getaffinity(0))
-    for core in available:
-        cores.put(core)
-
-    def one(job: tuple[str, int]) -> None:
-        core = cores.get()
-        try:
-            train(*job, core)
-        finally:
-            cores.put(core)
-
-    with ThreadPoolExecutor(len(available)) as pool:
-        list(pool.map(one, [(task, seed) for task in PUBLISHED for seed in SEEDS if find(task, seed) is None]))
 
 
 def row(task: str, seed: int, run: Path) -> dict[str, Any]:
@@ -95,13 +84,16 @@ def report() -> None:
 
 def main() -> int:
     """The command line."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("phase", nargs="?", choices=("train", "report"), help="train what is missing and stop; or only report")
+    parser.add_argument("--task", choices=PUBLISHED, nargs="+", default=list(PUBLISHED))
+    options = parser.parse_args()
     ROOT.mkdir(parents=True, exist_ok=True)
-    if sys.argv[1:] not in ([], ["report"]):
-        print("usage: python experiments/dmc/run.py [report]", file=sys.stderr)
-        return 2
-    if not sys.argv[1:]:
-        train_all()
-    report()
+    if options.phase != "report":
+        missing = [(task, seed) for task in options.task for seed in SEEDS if find(task, seed) is None]
+        side_by_side(train, missing, len(os.sched_getaffinity(0)))
+    if options.phase != "train":
+        report()
     return 0
 
 

@@ -15,12 +15,10 @@ from __future__ import annotations
 
 import argparse
 import os
-import queue
 import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,6 +27,7 @@ import numpy as np
 
 from dreamerjax.benchmark import machine
 from dreamerjax.files import read_json_object, write_json, write_text
+from dreamerjax.lab.cores import launched, side_by_side
 from dreamerjax.logs import read_metrics
 
 HERE = Path(__file__).resolve().parent
@@ -88,16 +87,15 @@ class Seed:
         """The run's summary when `solve` had ended; None before."""
         return read_json_object(self.run / "solved.json") if self.run and (self.run / "solved.json").exists() else None
 
-    def python(self, phase: str, cores: str, *arguments: str, **environment: str) -> None:
+    def python(self, phase: str, cores: Sequence[int], *arguments: str, **environment: str) -> None:
         """`python -m <arguments>` on these cores, with its output in a log; raises CalledProcessError if it fails."""
-        launch = [sys.executable, "-m", "dreamerjax.lab.launch", str(os.getpid()), cores]
         with (self.root / f"{phase}{self.number}.log").open("w") as output:
             subprocess.run(
-                [*launch, sys.executable, "-m", *arguments],
+                [*launched(cores), sys.executable, "-m", *arguments],
                 stdout=output, stderr=subprocess.STDOUT, env=os.environ | environment, check=True,
             )  # fmt: skip
 
-    def solve(self, cores: str) -> None:
+    def solve(self, cores: Sequence[int]) -> None:
         """Train until solved, and keep the summary of that moment."""
         if self.solved:
             return
@@ -116,7 +114,7 @@ class Seed:
         write_json(self.run / "solved.json", summary)
         print(f"seed {self.number}: {summary['outcome']} at step {summary['env_steps']}, {summary['process_seconds']:.0f} s")
 
-    def watch(self, cores: str) -> None:
+    def watch(self, cores: Sequence[int]) -> None:
         """Go on for the task's steps, on one core."""
         assert self.run is not None
         assert self.solved is not None
@@ -132,7 +130,7 @@ class Seed:
         assert self.run is not None
         return self.run / "evaluation_latest_greedy.json"
 
-    def judge(self, cores: str) -> None:
+    def judge(self, cores: Sequence[int]) -> None:
         """100 episodes of the last checkpoint."""
         self.python("judge", cores, "dreamerjax.evaluate", f"run={self.run}", "episodes=100")
         print(f"seed {self.number}: {read_json_object(self.judgement)['return_mean']:.2f}", flush=True)
@@ -293,26 +291,9 @@ def main() -> int:
     for phase in options.phases or PHASES:
         if phase == "report":
             return 0 if report(options.task, seeds) else 1
-        every_seed(phase, seeds, alone=phase == "solve" and not task.side_by_side)
+        alone = phase == "solve" and not task.side_by_side
+        side_by_side(getattr(Seed, phase), seeds, 1 if alone else min(2, len(os.sched_getaffinity(0))))
     return 0
-
-
-def every_seed(phase: str, seeds: Sequence[Seed], *, alone: bool) -> None:
-    """A phase of every seed: one after the other on all cores, or two at a time on half of them each."""
-    cores, free = sorted(os.sched_getaffinity(0)), queue.SimpleQueue[str]()
-    shares = [cores] if alone or len(cores) == 1 else [cores[::2], cores[1::2]]
-    for share in shares:
-        free.put(",".join(map(str, share)))
-
-    def one(seed: Seed) -> None:
-        own = free.get()
-        try:
-            getattr(seed, phase)(own)
-        finally:
-            free.put(own)
-
-    with ThreadPoolExecutor(len(shares)) as pool:
-        list(pool.map(one, seeds))
 
 
 if __name__ == "__main__":

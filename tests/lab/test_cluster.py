@@ -12,7 +12,7 @@ import pytest
 
 from dreamerjax import experiment as command_line
 from dreamerjax.errors import UserError
-from dreamerjax.lab import cluster, runner, spec
+from dreamerjax.lab import cluster, cores, runner, spec
 from dreamerjax.lab.jobs import Job
 from tests.e2e.trials import wait_until
 from tests.lab import files
@@ -44,7 +44,7 @@ def test_a_job_whose_time_is_over_saves_and_is_submitted_again(tmp_path: Path) -
     experiment = spec.load("trial", tmp_path / "experiments")
     job = Job(experiment, experiment.arms[0], 0, tmp_path / "runs")
     task = cluster.Task(job)
-    task.process = job.start(runner.shares(1)[0])
+    task.process = job.start(cores.shares(1)[0])
     wait_until(lambda: "steps/s" in job.log.read_text())
     task.process.signal(signal.SIGUSR2)  # SLURM warns every process of the job, the training too
     again = task.checkpoint()

@@ -7,7 +7,6 @@ import re
 import shutil
 import signal
 import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -24,7 +23,6 @@ from tests.e2e.test_processes import is_alive
 from tests.e2e.trials import PATIENCE, wait_until
 from tests.lab import files
 
-CORES = sorted(os.sched_getaffinity(0))
 SCRIPT = """
 import os, signal, sys
 from pathlib import Path
@@ -226,16 +224,3 @@ def test_a_selection_of_nothing_is_refused(
     assert call(tmp_path, "run", "trial", *arguments) == 2
     assert capsys.readouterr().err == f"error: {words}\n"
     assert not (tmp_path / "runs").exists()
-
-
-def test_cores_are_shared_out_whole() -> None:
-    assert runner.shares(1) == [CORES]
-    assert runner.shares(len(CORES)) == [[core] for core in CORES]
-    assert [core for share in runner.shares(max(1, len(CORES) - 1)) for core in share] == CORES
-    assert [len(share) for share in runner.shares(len(CORES) + 1)] == [1] * (len(CORES) + 1)
-
-
-def test_a_launched_process_has_its_cores_alone() -> None:
-    look = [sys.executable, "-c", "import os; print(os.sched_getaffinity(0))"]
-    launch = [sys.executable, "-m", "dreamerjax.lab.launch", str(os.getpid()), str(CORES[-1]), *look]
-    assert subprocess.run(launch, capture_output=True, text=True, check=True).stdout == f"{{{CORES[-1]}}}\n"

@@ -15,6 +15,7 @@ from dreamerjax.config import BinsConfig, ModelConfig
 from dreamerjax.networks.build import build_networks
 from dreamerjax.networks.layers import apply
 from dreamerjax.ops import distributions, scalars
+from dreamerjax.standardization import model_units
 from dreamerjax.types import ActionSpec, EnvSpec, ObservationSpec
 from tests.helpers import CONTINUOUS, MIXED, VECTOR, initial_state, make_networks, observations, random_params
 from tests.networks import numpy_model
@@ -30,7 +31,7 @@ def test_the_encoder_reads_every_kind_of_observation() -> None:
     params = random_params(networks)["world_model"]["encoder"]
     inputs = observations(MIXED, (4, 3), np.random.default_rng(1))
     expected = numpy_model.encode(numpy_model.as_float64(params), MIXED.observations, inputs)
-    actual = apply(networks.encoder, params, inputs)
+    actual = apply(networks.encoder, params, model_units(MIXED.observations, {}, inputs))
     np.testing.assert_allclose(actual, expected, rtol=1e-4, atol=1e-5)
 
 
