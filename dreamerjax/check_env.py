@@ -60,7 +60,7 @@ def gather(config: Config, env: gym.Env[Any, Any]) -> Facts:
     """What the environment was registered with, as far as the configuration does not say otherwise."""
     registered = env.spec
     assert registered is not None
-    return Facts(registered.max_episode_steps, registered.nondeterministic, config.model.bins)
+    return Facts(registered.max_episode_steps, registered.nondeterministic, config.model.bins, config.model.standardize)
 
 
 def side_by_side(config: Config, spec: EnvSpec) -> Together:

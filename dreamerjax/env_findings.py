@@ -26,6 +26,7 @@ class Facts:
     time_limit: int | None  # environment steps; None: there is none
     nondeterministic: bool  # registered as such
     bins: BinsConfig
+    standardize: bool  # `model.standardize`
 
 
 def problems(facts: Facts, alone: Alone, together: Together) -> Iterator[str]:
@@ -65,7 +66,7 @@ def remarks(facts: Facts, spec: EnvSpec, alone: Alone, together: Together) -> It
         return
     yield from _ends(alone)
     yield from _rewards(alone)
-    yield from _components(spec, alone)
+    yield from _components(facts, spec, alone)
     yield from _repetitions(facts, together)
 
 
@@ -90,7 +91,7 @@ def _rewards(alone: Alone) -> Iterator[str]:
         )
 
 
-def _components(spec: EnvSpec, alone: Alone) -> Iterator[str]:
+def _components(facts: Facts, spec: EnvSpec, alone: Alone) -> Iterator[str]:
     for name, low in alone.low.items():
         high = alone.high[name]
         if spec.observations[name].is_image:
@@ -101,10 +102,10 @@ def _components(spec: EnvSpec, alone: Alone) -> Iterator[str]:
             yield f"observation {name!r}: {_listed(constant)} never changed"
         if spec.observations[name].is_discrete:
             continue
-        if (still := ~constant & (high - low < STILL)).any():
+        if not facts.standardize and (still := ~constant & (high - low < STILL)).any():
             yield (
                 f"observation {name!r}: {_listed(still)} moved by less than {STILL:g}: errors in that hardly weigh in the "
-                "model's loss; scale it up"
+                "model's loss; scale it up, or model.standardize=true"
             )
         if (far := np.maximum(-low, high) > FAR).any():
             yield f"observation {name!r}: {_listed(far)} reached a size above {FAR:g}; scale it to about 1"

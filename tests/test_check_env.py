@@ -176,6 +176,12 @@ def test_a_remark_leaves_the_exit_code_0(fault: str, capsys: pytest.CaptureFixtu
     assert any(REMARKS[fault] in line for line in found(output)), output
 
 
+def test_a_model_that_standardizes_minds_no_small_numbers(capsys: pytest.CaptureFixture[str]) -> None:
+    code, output = check(capsys, "env.id=CheckedToy-v0", "env.kwargs.fault=still", "model.standardize=true")
+    assert code == 0
+    assert REMARKS["still"] not in output
+
+
 def test_gymnasium_is_heard_once(capsys: pytest.CaptureFixture[str]) -> None:
     _, output = check(capsys, "env.id=CheckedToy-v0", "env.kwargs.fault=outside")
     warning = "remark: warning: The obs returned by the `step()` method is not within the observation space."

@@ -12,7 +12,14 @@ import pytest
 from dreamerjax.checkpoint import CheckpointStore
 from tests.e2e import trials
 
-VARIANT = (trials.TRIAL, "env.num_envs=1", "replay.context=false", "train.updates_per_call=2", "train.eval_every=0")
+VARIANT = (
+    trials.TRIAL,
+    "model.standardize=true",
+    "env.num_envs=1",
+    "replay.context=false",
+    "train.updates_per_call=2",
+    "train.eval_every=0",
+)
 
 
 def test_killed_and_resumed_is_the_same_run(reference: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -51,7 +58,7 @@ def test_stopped_and_resumed_is_the_same_run(
 
 
 def test_other_settings_resume_exactly(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """One environment, no stored latents, two updates a call; the process dies without a word to the run."""
+    """Standardised, one environment, no stored latents, two updates a call; the process dies without a word to the run."""
     assert trials.run_here(tmp_path / "whole", *VARIANT) == 0
     monkeypatch.setenv("TRIAL", "crash")
     monkeypatch.setenv("TRIAL_AT", "95")
