@@ -53,6 +53,8 @@ __all__ = [
     "train_step",
 ]
 
+AVERAGE_SHARE = 0.25  # of all updates, the newest ones, which the average weighs until it is as long as it gets
+
 
 def init(networks: Networks, key: jax.Array) -> TrainState:
     """Fresh parameters and optimiser state."""
@@ -171,7 +173,7 @@ def train_step(
     slow_critic = state.slow_critic
     if "critic" in trained:
         slow_critic = normalize.ema_update(slow_critic, params["critic"], hyper.slow_rate)
-    rate = 1.0 / (1.0 + hyper.average_share * state.updates)
+    rate = 1.0 / (1.0 + jnp.minimum(AVERAGE_SHARE * state.updates, hyper.average_updates))
     new = TrainState(
         params=params,
         average=normalize.ema_update(state.average, params, rate),

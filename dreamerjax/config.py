@@ -195,9 +195,9 @@ class OptimConfig:
     beta1: float = 0.9
     beta2: float = 0.999
     eps: float = 1e-20
-    # What is evaluated is an average of the parameters over about this share of all updates, the newest ones: update t moves it
-    # towards them by 1 / (1 + share t). 0: the parameters themselves; 1: the mean of all so far.
-    average_share: float = 0.25
+    # What is evaluated is an average of the parameters over about the newest quarter of all updates, and so many at most:
+    # update t moves it towards them by 1 / (1 + min(t / 4, average_updates)). 0: the parameters themselves.
+    average_updates: int = 1_000
 
 
 @dataclass

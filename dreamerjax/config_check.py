@@ -108,7 +108,7 @@ RANGES: dict[str, Range] = {
     "optim.beta1": _BELOW_ONE,
     "optim.beta2": _BELOW_ONE,
     "optim.eps": _POSITIVE,
-    "optim.average_share": _PROBABILITY,
+    "optim.average_updates": _NOT_NEGATIVE,
     "pacing.model_warmup": _NOT_NEGATIVE,
     "pacing.wm_ac_ratio": _COUNT,
     "pacing.wm_ac_ratio_max": _COUNT,

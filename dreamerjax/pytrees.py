@@ -38,7 +38,7 @@ class Hyper(NamedTuple):
     beta1: Any
     beta2: Any
     eps: Any
-    average_share: Any
+    average_updates: Any
     free_nats: Any
     gamma: Any
     lambda_: Any
@@ -125,7 +125,7 @@ def hyper_from_config(config: Config) -> Hyper:
         beta1=optim_.beta1,
         beta2=optim_.beta2,
         eps=optim_.eps,
-        average_share=optim_.average_share,
+        average_updates=optim_.average_updates,
         free_nats=loss.free_nats,
         gamma=behavior.gamma,
         lambda_=behavior.lambda_,

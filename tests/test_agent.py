@@ -167,12 +167,12 @@ def test_the_slow_critic_follows_the_critic(step: Step) -> None:
 
 
 @pytest.mark.parametrize(
-    ("share", "updates", "expected"),
-    [(0.25, 0, 1.0), (0.25, 4, 0.5), (0.25, 10_000, 1 / 2501), (0.0, 10_000, 1.0), (1.0, 3, 0.25)],
+    ("longest", "updates", "expected"),
+    [(100, 0, 1.0), (100, 4, 0.5), (100, 400, 1 / 101), (100, 10_000, 1 / 101), (0, 10_000, 1.0)],
 )
-def test_the_average_grows_with_the_run(step: Step, share: float, updates: int, expected: float) -> None:
+def test_the_average_grows_with_the_run_up_to_a_length(step: Step, longest: int, updates: int, expected: float) -> None:
     before = fresh(STATE)._replace(updates=jnp.int32(updates))
-    new, _ = step(hyper(average_share=share), before, random_batch(NETWORKS))
+    new, _ = step(hyper(average_updates=longest), before, random_batch(NETWORKS))
     mean = jax.tree.map(
         lambda old, now: (1 - expected) * np.float64(old) + expected * np.float64(now), STATE.average, new.params
     )
