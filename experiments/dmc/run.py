@@ -65,8 +65,10 @@ def row(task: str, seed: int, run: Path) -> dict[str, Any]:
 
 
 def report() -> None:
-    """REPORT.md and dmc.json, from the runs that there are."""
+    """REPORT.md and dmc.json, from the runs that there are; a task without any keeps what was reported of it before."""
     rows = [row(task, seed, run) for task in PUBLISHED for seed in SEEDS if (run := find(task, seed)) is not None]
+    before = read_json_object(HERE / "dmc.json")["runs"] if (HERE / "dmc.json").exists() else []
+    rows = [*(entry for entry in before if entry["task"] not in {new["task"] for new in rows}), *rows]
     write_json(HERE / "dmc.json", {"machine": machine(), "runs": rows})
     table = ["| task | published | here, mean | each seed | sampled policy | seconds a run |", "|" + " --- |" * 6]
     for task, (mean, deviation) in PUBLISHED.items():
