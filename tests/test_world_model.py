@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from dreamerjax.networks.build import Networks
+from dreamerjax.standardization import model_units
 from dreamerjax.types import EnvSpec
 from dreamerjax.world_model import Latent, Posterior, bernoulli_loss, decoder_loss, world_model_loss
 from tests.helpers import CONTINUOUS, LENGTH, MIXED, SEQUENCES, VECTOR, largest, make_networks, random_batch
@@ -118,9 +119,9 @@ def numpy_decoder_loss(classes: tuple[int, ...], prediction: np.ndarray, target:
 def test_the_decoder_is_right_when_it_says_the_symlog_of_a_vector() -> None:
     target = jnp.array([[1000.0, -3.0, 0.0]])
     prediction = numpy_model.symlog(np.array(target))
-    spec = VECTOR.observations["state"]
-    np.testing.assert_allclose(decoder_loss(spec, jnp.asarray(prediction), target), 0.0, atol=1e-9)
-    np.testing.assert_allclose(decoder_loss(spec, jnp.asarray(prediction + 2.0), target), 3 * 2.0**2, rtol=1e-5)
+    spec, seen = VECTOR.observations["state"], model_units(VECTOR.observations, {}, {"state": target})["state"]
+    np.testing.assert_allclose(decoder_loss(spec, jnp.asarray(prediction), seen), 0.0, atol=1e-9)
+    np.testing.assert_allclose(decoder_loss(spec, jnp.asarray(prediction + 2.0), seen), 3 * 2.0**2, rtol=1e-5)
 
 
 def test_the_dynamics_loss_trains_the_prior_alone(setup: Setup, gradients: dict[str, Any]) -> None:
