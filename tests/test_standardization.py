@@ -27,14 +27,11 @@ from tests.helpers import (
     settings,
     stacked,
 )
+from tests.networks.numpy_model import symlog
 
 NETWORKS = make_networks(VECTOR, standardize=True)
 NAME = next(iter(VECTOR.observations))
 SIZE = VECTOR.observations[NAME].encoded_size
-
-
-def symlog(x: np.ndarray) -> np.ndarray:
-    return np.sign(x) * np.log1p(np.abs(np.float64(x)))
 
 
 def counted(batches: list[np.ndarray]) -> Any:
@@ -49,7 +46,7 @@ def test_the_statistics_are_those_of_all_batches_together() -> None:
     scale, offset = rng.uniform(0.01, 5, SIZE), rng.normal(0, 3, SIZE)
     batches = [(offset * k + scale * rng.normal(size=(5, 3, SIZE))).astype(np.float32) for k in range(1, 5)]
     statistics = counted(batches)
-    everything = symlog(np.concatenate(batches).reshape(-1, SIZE))
+    everything = symlog(np.concatenate(batches).reshape(-1, SIZE).astype(np.float64))
     assert float(statistics["count"]) == 4
     np.testing.assert_allclose(statistics["mean"][NAME], everything.mean(0), rtol=1e-4, atol=1e-5)
     np.testing.assert_allclose(statistics["variance"][NAME], everything.var(0), rtol=1e-4, atol=1e-5)
@@ -57,7 +54,9 @@ def test_the_statistics_are_those_of_all_batches_together() -> None:
 
 def test_a_far_offset_does_not_cost_the_variance_its_digits() -> None:
     batch = (np.float32(50) + 0.1 * np.random.default_rng(1).normal(size=(50, 4, SIZE))).astype(np.float32)
-    np.testing.assert_allclose(counted([batch, batch])["variance"][NAME], symlog(batch).reshape(-1, SIZE).var(0), rtol=1e-2)
+    np.testing.assert_allclose(
+        counted([batch, batch])["variance"][NAME], symlog(batch.astype(np.float64)).reshape(-1, SIZE).var(0), rtol=1e-2
+    )
 
 
 def test_what_was_counted_has_mean_zero_and_deviation_one_and_comes_back() -> None:
