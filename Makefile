@@ -42,10 +42,11 @@ test-sinks: $(SINKS_VENV)/.installed  ## run the tests of MLflow and Weights & B
 	$(SINKS_VENV)/bin/python -c "import mlflow, wandb"
 	$(SINKS_VENV)/bin/python -m pytest tests/test_sinks.py tests/test_trackers.py $(ARGS)
 
-lint: $(STAMP)  ## check style and types
+lint: $(STAMP)  ## check style, types and the order of the rooms
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports --no-color
 
 format: $(STAMP)  ## rewrite the code in the checked style
 	$(BIN)/ruff check --fix .

@@ -13,7 +13,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from dreamerjax.inference import Agent
+    from dreamerjax.agent.inference import Agent
 
 __version__ = "0.1.0"
 __all__ = ["Agent", "__version__"]
@@ -22,7 +22,7 @@ __all__ = ["Agent", "__version__"]
 def __getattr__(name: str) -> Any:
     """Import `Agent`, and JAX with it, only when it is first asked for: the command line starts faster without."""
     if name == "Agent":
-        from dreamerjax.inference import Agent
+        from dreamerjax.agent.inference import Agent
 
         return Agent
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import platform
 import resource
 import subprocess
 import sys
@@ -23,16 +21,18 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from dreamerjax import agent
-from dreamerjax.acting import Policy
-from dreamerjax.build import World, build_replay, build_world, replay_batch
-from dreamerjax.cli import load_config
-from dreamerjax.collect import Collector
-from dreamerjax.config import EnvConfig
+from dreamerjax.agent.policy import Policy
+from dreamerjax.agent.state import Batch, TrainState, hyper_from_config, settings_from_config
+from dreamerjax.agent.update import train_many
+from dreamerjax.config.cli import load_config
+from dreamerjax.config.schema import EnvConfig
+from dreamerjax.core.machine import machine
+from dreamerjax.data.collector import Collector
 from dreamerjax.envs import make_env
-from dreamerjax.envs.images import ImageView
-from dreamerjax.flops import count_flops
-from dreamerjax.runtime import prepare
+from dreamerjax.envs.image_view import ImageView
+from dreamerjax.training.build import World, build_replay, build_world, replay_batch
+from dreamerjax.training.flops import count_flops
+from dreamerjax.training.runtime import prepare
 
 PRESETS = ("tiny", "size1m", "size12m", "size1m_images", "size12m_images")
 LONGEST = 60.0  # seconds that updates are timed for, at most
@@ -79,7 +79,7 @@ def _measure(world: World, updates: int) -> dict[str, Any]:
     collector = Collector(world.envs, world.spec, replay, seed=0)
     started = time.perf_counter()
     state = world.initial_state()
-    learner, hyper = world.learner(state), agent.hyper_from_config(world.config)
+    learner, hyper = world.learner(state), hyper_from_config(world.config)
     policy = Policy(world.networks, learner.acting, num_envs, 0, greedy=False)
     collector.collect(policy, 500)
     collection = median_seconds(lambda: collector.collect(policy, 50), 20) / 50
@@ -130,10 +130,10 @@ def picture_rates(config: EnvConfig) -> dict[str, float]:
     return rates
 
 
-def update_flops(world: World, state: agent.TrainState, batches: agent.Batch) -> float:
+def update_flops(world: World, state: TrainState, batches: Batch) -> float:
     """Floating-point operations of one update on the whole batch, by XLA's cost analysis."""
-    settings, hyper = agent.settings_from_config(world.config), agent.hyper_from_config(world.config)
-    return count_flops(partial(agent.train_many, world.networks, settings), hyper, state, batches)
+    settings, hyper = settings_from_config(world.config), hyper_from_config(world.config)
+    return count_flops(partial(train_many, world.networks, settings), hyper, state, batches)
 
 
 def run_presets(presets: Sequence[str], updates: int, devices: int) -> list[dict[str, Any]]:
@@ -184,18 +184,6 @@ def print_table(rows: Sequence[dict[str, Any]]) -> None:
             )
     peak = max(row["matmul_peak_gflops"] for row in rows)
     print(f"{machine()['processor']}, {machine()['cores']} cores, float32 matmul peak {peak:.0f} GFLOP/s")
-
-
-def machine() -> dict[str, Any]:
-    """What the figures were measured on."""
-    with open("/proc/cpuinfo") as file:
-        models = [line.partition(":")[2].strip() for line in file if line.startswith("model name")]
-    return {
-        "processor": models[0] if models else platform.processor(),
-        "cores": len(os.sched_getaffinity(0)),
-        "jax": jax.__version__,
-        "python": platform.python_version(),
-    }
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -15,13 +15,13 @@ import gymnasium as gym
 import numpy as np
 from gymnasium.utils.env_checker import check_env
 
-from dreamerjax.cli import main
-from dreamerjax.config import Config, EnvConfig
-from dreamerjax.env_findings import Facts, problems, remarks
+from dreamerjax.config.cli import main
+from dreamerjax.config.schema import Config, EnvConfig
+from dreamerjax.core.types import ActionSpec, EnvSpec, ObservationSpec
 from dreamerjax.envs import env_spec, make_env, make_vector_env
 from dreamerjax.envs.adapter import Adapter
-from dreamerjax.random_play import Alone, Together, play_alone, play_together
-from dreamerjax.types import ActionSpec, EnvSpec, ObservationSpec
+from dreamerjax.envs.findings import Facts, problems, remarks
+from dreamerjax.envs.random_rollouts import Alone, Together, play_alone, play_together
 
 STEPS = 10_000  # of one environment alone
 SECONDS_ALONE = 20.0  # at most, for a slow one

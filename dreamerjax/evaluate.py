@@ -15,20 +15,20 @@ import numpy as np
 from omegaconf import MISSING
 from PIL.Image import Image
 
-from dreamerjax.cli import main
-from dreamerjax.collect import EvaluationResult, evaluate_policy
-from dreamerjax.dream_film import FPS, draw_dream
+from dreamerjax.agent.inference import Agent
+from dreamerjax.config.cli import main
+from dreamerjax.core.errors import UserError
+from dreamerjax.core.files import write_json
+from dreamerjax.data.collector import EvaluationResult, evaluate_policy
+from dreamerjax.data.episodes import PlayedEpisode
+from dreamerjax.diagnostics.calibration import EPISODES, Examination, Examiner, words
+from dreamerjax.diagnostics.dream_rollout import Watcher
 from dreamerjax.envs import Envs, make_vector_env
-from dreamerjax.episodes import PlayedEpisode
-from dreamerjax.errors import UserError
-from dreamerjax.examination import EPISODES, Examination, Examiner, words
-from dreamerjax.files import write_json
-from dreamerjax.film import Film
-from dreamerjax.inference import Agent
-from dreamerjax.media import write_examination
-from dreamerjax.runtime import keep_programs
-from dreamerjax.video import write_video
-from dreamerjax.watching import Watcher
+from dreamerjax.training.runtime import keep_programs
+from dreamerjax.visualization.calibration_figures import write_examination
+from dreamerjax.visualization.dream_film import FPS, draw_dream
+from dreamerjax.visualization.episode_film import Film
+from dreamerjax.visualization.video import write_video
 
 
 class Checkpoint(Enum):

@@ -10,16 +10,16 @@ from typing import Any
 import jax
 import numpy as np
 
-from dreamerjax import outcome, pacing
-from dreamerjax.build import replay_batch
-from dreamerjax.cli import main
-from dreamerjax.config import Config
-from dreamerjax.errors import UserError
-from dreamerjax.monitor import surprise
-from dreamerjax.replay import Sample
-from dreamerjax.rundir import RunDirectory
-from dreamerjax.runtime import Stop, memory_mb, prepare, stop_on_signals
-from dreamerjax.session import Session
+from dreamerjax.config.cli import main
+from dreamerjax.config.schema import Config
+from dreamerjax.core.errors import UserError
+from dreamerjax.core.run_directory import RunDirectory
+from dreamerjax.data.replay import Sample
+from dreamerjax.diagnostics import surprise
+from dreamerjax.training import summary, update_schedule
+from dreamerjax.training.build import replay_batch
+from dreamerjax.training.run_state import Session
+from dreamerjax.training.runtime import Stop, memory_mb, prepare, stop_on_signals
 
 
 @dataclass
@@ -27,7 +27,7 @@ class Update:
     """An update that the device works on."""
 
     sample: Sample
-    plan: pacing.Plan
+    plan: update_schedule.Plan
     env_step: int  # when it was handed over
     metrics: dict[str, jax.Array]
     latents: Any
@@ -45,11 +45,11 @@ def train(session: Session, stop: Stop) -> str:
     everything stands still: there, and only there, evaluations and checkpoints are made.
     """
     config, counters = session.config.train, session.counters
-    while not pacing.ended(config, session.env_steps, counters.updates):
+    while not update_schedule.ended(config, session.env_steps, counters.updates):
         if session.solved:
             return "solved"
         if counters.pacing.stop:
-            session.logger.message(f"stopped by a KL spike at update {counters.updates} (pacing.kl_spike=stop)")
+            session.logger.message(f"stopped by a KL spike at update {counters.updates} (update_schedule.kl_spike=stop)")
             return "stopped"
         if stop.signal is not None:
             return "interrupted"
@@ -61,10 +61,10 @@ def train(session: Session, stop: Stop) -> str:
             if update is not None:
                 finish(session, update)
         session.logger.progress(session.env_steps, counters.updates)
-        if pacing.crossed(before, session.env_steps, config.eval_every) and counters.updates and session.evaluates:
-            outcome.evaluate(session)
-        ended = pacing.ended(config, session.env_steps, counters.updates)
-        if pacing.crossed(before, session.env_steps, config.checkpoint_every) and not ended:
+        if update_schedule.crossed(before, session.env_steps, config.eval_every) and counters.updates and session.evaluates:
+            summary.evaluate(session)
+        ended = update_schedule.ended(config, session.env_steps, counters.updates)
+        if update_schedule.crossed(before, session.env_steps, config.checkpoint_every) and not ended:
             session.save(session.latest, with_replay=True)
     return "finished"
 
@@ -75,8 +75,8 @@ def dispatch(session: Session) -> Update | None:
     calls = config.train.updates_per_call
     if session.env_steps < config.train.random_steps or not session.replay.ready():
         return None
-    plan = pacing.plan(config, counters.pacing, session.env_steps, counters.best_return)
-    if pacing.updates_due(config.train, session.env_steps, counters.owed_updates) < calls:
+    plan = update_schedule.plan(config, counters.pacing, session.env_steps, counters.best_return)
+    if update_schedule.updates_due(config.train, session.env_steps, counters.owed_updates) < calls:
         return None
     session.trace.before(counters.updates, calls)
     sample = session.replay.sample(calls, config.train.batch_size)
@@ -90,18 +90,18 @@ def collect(session: Session) -> None:
     """Step the environments until the next event: with the random policy first, then with the run's own."""
     config, counters = session.config.train, session.counters
     random = session.env_steps < config.random_steps
-    if pacing.ended(config, session.env_steps, counters.updates):
+    if update_schedule.ended(config, session.env_steps, counters.updates):
         return
-    steps = pacing.steps_until_event(config, session.env_steps, counters.owed_updates)
+    steps = update_schedule.steps_until_event(config, session.env_steps, counters.owed_updates)
     if not session.replay.ready():  # an update may be due before there is a sequence to learn from
         steps = max(steps, 1)
     ticks = -(-steps // session.config.env.num_envs)
     policy = session.random_policy if random else session.collecting
     for _ in range(ticks):  # one by one: a fault must not lose the episodes before it
         for episode in session.collector.collect(policy, 1):
-            outcome.log_episode(session, episode, random=random)
+            summary.log_episode(session, episode, random=random)
     if random and session.env_steps >= config.random_steps:
-        outcome.log_baseline(session)
+        summary.log_baseline(session)
 
 
 def finish(session: Session, update: Update) -> None:
@@ -135,7 +135,7 @@ def note(session: Session, update: Update, number: int, metrics: dict[str, float
     losses["total"] = sum(scale * metrics[f"loss/{name}"] for name, scale in session.model_scales.items())
     counters.surprise, measured = surprise.measure(counters.surprise, losses, config.monitor.surprise_beta)
     metrics = metrics | measured | update.plan.metrics()
-    counters.pacing = pacing.observe(config, counters.pacing, update.plan, metrics, update.env_step, number)
+    counters.pacing = update_schedule.observe(config, counters.pacing, update.plan, metrics, update.env_step, number)
     for name, value in metrics.items():
         total, count = counters.metric_sums.get(name, (0.0, 0))
         counters.metric_sums[name] = (total + value, count + 1)
@@ -159,22 +159,22 @@ def run(config: Config) -> int:
     prepare(config)
     directory = RunDirectory.open(config.resume, root=config.run.root, lock=True) if config.resume else None
     session = Session(config, directory)
-    ending = outcome.Ending()
+    ending = summary.Ending()
     try:
         with jax.disable_jit(not config.jit), stop_on_signals() as stop:
             if directory is not None:
-                outcome.announce_resume(session, *session.restore())
+                summary.announce_resume(session, *session.restore())
             ending.began = True
             ending.name = train(session, stop)
-            outcome.wrap_up(session, ending)
+            summary.wrap_up(session, ending)
             return stop.exit_code
     except BaseException as error:
         ending.failed(error)
         if ending.began and isinstance(error, UserError) and not isinstance(error, DivergedError):
-            outcome.rescue(session, error)
+            summary.rescue(session, error)
         raise
     finally:
-        outcome.close(session, ending)
+        summary.close(session, ending)
         jax.clear_caches()  # a sweep makes many runs in one process, and a process can map only so many programs
 
 

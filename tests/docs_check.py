@@ -13,8 +13,8 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from dreamerjax.cli import load_config
-from dreamerjax.errors import UserError
+from dreamerjax.config.cli import load_config
+from dreamerjax.core.errors import UserError
 
 _CODE = re.compile(r"```.*?```|`[^`\n]+`", re.DOTALL)
 _LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)(?:\s+\"[^\"]*\")?\)")

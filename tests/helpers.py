@@ -9,11 +9,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from dreamerjax import agent
-from dreamerjax.config import BehaviorConfig, BinsConfig, Config, LossConfig, ModelConfig, OptimConfig
+from dreamerjax.agent.state import Batch, Hyper, Settings, Trains, TrainState, hyper_from_config, init_train_state
+from dreamerjax.config.schema import BehaviorConfig, BinsConfig, Config, LossConfig, ModelConfig, OptimConfig
+from dreamerjax.core.types import ActionSpec, EnvSpec, ObservationSpec
 from dreamerjax.networks.build import Networks, build_networks
-from dreamerjax.ops import normalize, optim
-from dreamerjax.types import ActionSpec, EnvSpec, ObservationSpec
+from dreamerjax.ops import normalization, optimizer
 
 VECTOR = EnvSpec({"state": ObservationSpec((3,))}, ActionSpec(sizes=(3,)))
 CONTINUOUS = EnvSpec({"state": ObservationSpec((3,))}, ActionSpec(dimensions=2))
@@ -41,10 +41,10 @@ def make_networks(spec: EnvSpec = VECTOR, **changes: Any) -> Networks:
     return build_networks(spec, model_config(**changes))
 
 
-def settings(**changes: Any) -> agent.Settings:
+def settings(**changes: Any) -> Settings:
     """Static choices: horizon 3, all starts, everything on."""
     base = {
-        "trains": agent.Trains.everything,
+        "trains": Trains.everything,
         "horizon": HORIZON,
         "starts_per_sequence": 0,
         "straight_through": False,
@@ -53,20 +53,20 @@ def settings(**changes: Any) -> agent.Settings:
         "replay_critic_gradient": True,
         "context": True,
     }
-    return agent.Settings(**{**base, **changes})
+    return Settings(**{**base, **changes})
 
 
-def hyper(**changes: Any) -> agent.Hyper:
+def hyper(**changes: Any) -> Hyper:
     """Traced numbers: large learning rates without warm-up."""
     optim = OptimConfig(model_lr=1e-3, actor_lr=2e-3, critic_lr=3e-3, warmup=0)
     config = Config(optim=optim, behavior=BehaviorConfig(gamma=0.9, entropy=0.01), loss=LossConfig(free_nats=0.5))
     numbers: dict[str, Any] = {name: np.float32(value) for name, value in changes.items()}
-    return agent.hyper_from_config(config)._replace(**numbers)
+    return hyper_from_config(config)._replace(**numbers)
 
 
-def initial_state(networks: Networks, seed: int = 0) -> agent.TrainState:
+def initial_state(networks: Networks, seed: int = 0) -> TrainState:
     """A fresh training state, initialised by one compiled program."""
-    state: agent.TrainState = jax.jit(partial(agent.init, networks))(jax.random.key(seed))
+    state: TrainState = jax.jit(partial(init_train_state, networks))(jax.random.key(seed))
     return state
 
 
@@ -76,7 +76,7 @@ def random_params(networks: Networks, seed: int = 1) -> dict[str, Any]:
     Drawn with NumPy: nothing to compile.
     """
     rng = np.random.default_rng(seed)
-    shapes = jax.eval_shape(partial(agent.init, networks), jax.random.key(0)).params
+    shapes = jax.eval_shape(partial(init_train_state, networks), jax.random.key(0)).params
 
     def draw(path: Any, leaf: Any) -> jax.Array:
         noise = rng.normal(size=leaf.shape)
@@ -89,21 +89,21 @@ def random_params(networks: Networks, seed: int = 1) -> dict[str, Any]:
     return params
 
 
-def random_state(networks: Networks, seed: int = 1) -> agent.TrainState:
+def random_state(networks: Networks, seed: int = 1) -> TrainState:
     """A training state with random parameters, an average and a slow critic of their own and no updates made."""
     params = random_params(networks, seed)
-    return agent.TrainState(
+    return TrainState(
         params=params,
         average=random_params(networks, seed + 2),
         slow_critic=random_params(networks, seed + 1)["critic"],
-        optimizer={part: optim.laprop_init(tree) for part, tree in params.items()},
-        return_scale=normalize.return_scale_init(),
+        optimizer={part: optimizer.laprop_init(tree) for part, tree in params.items()},
+        return_scale=normalization.return_scale_init(),
         key=jax.random.key(seed),
         updates=jnp.zeros((), jnp.int32),
     )
 
 
-def fresh(state: agent.TrainState) -> agent.TrainState:
+def fresh(state: TrainState) -> TrainState:
     """The state with a key that may be consumed: a test often starts from one state several times."""
     return state._replace(key=jax.random.clone(state.key))
 
@@ -129,13 +129,13 @@ def actions(spec: EnvSpec, shape: tuple[int, ...], rng: np.random.Generator) -> 
 
 def random_batch(
     networks: Networks, *, length: int = LENGTH, sequences: int = SEQUENCES, seed: int = 0, ends: float = 0.2
-) -> agent.Batch:
+) -> Batch:
     """Replayed sequences [T, B] of NumPy arrays, with episode ends of both kinds."""
     rng = np.random.default_rng(seed)
     spec, rssm, shape = networks.spec, networks.rssm, (length, sequences)
     is_last = rng.uniform(size=shape) < ends
     is_first = np.concatenate([rng.uniform(size=(1, sequences)) < ends, is_last[:-1]])
-    return agent.Batch(
+    return Batch(
         observations=observations(spec, shape, rng),
         action=actions(spec, shape, rng),
         reward=rng.normal(size=shape).astype(np.float32),
@@ -148,7 +148,7 @@ def random_batch(
     )
 
 
-def stacked(*batches: agent.Batch) -> agent.Batch:
+def stacked(*batches: Batch) -> Batch:
     """Batches [T, B, ...] as one [K, T, B, ...]."""
     return jax.tree.map(lambda *leaves: np.stack(leaves), *batches)
 

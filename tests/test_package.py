@@ -34,13 +34,13 @@ def test_a_wheel_brings_its_configs_and_what_reports_read(tmp_path: Path) -> Non
     assert packaged == {str(path.relative_to(ROOT / "configs")) for path in (ROOT / "configs").rglob("*.yaml")}
     assert "dreamerjax/py.typed" in names
     program = (
-        "from dreamerjax.cli import config_directory, load_config;"
+        "from dreamerjax.config.cli import config_directory, load_config;"
         "print(config_directory(), load_config(['experiment=cartpole']).run.name)"
     )
     loaded = run("-c", program, cwd=tmp_path, path=site)
     assert loaded.stdout == f"{site / 'dreamerjax' / '_configs'} cartpole\n", loaded.stderr
     program = (
-        "from dreamerjax.page.glossary import metrics_page, read_glossary; from dreamerjax.report import STYLE;"
+        "from dreamerjax.report.glossary import metrics_page, read_glossary; from dreamerjax.report.__main__ import STYLE;"
         "print(metrics_page(), 'kl_spike' in read_glossary(metrics_page()).findings, STYLE.is_file())"
     )
     loaded = run("-c", program, cwd=tmp_path, path=site)
@@ -49,7 +49,7 @@ def test_a_wheel_brings_its_configs_and_what_reports_read(tmp_path: Path) -> Non
 
 def test_configuration_starts_without_jax(tmp_path: Path) -> None:
     program = (
-        "import sys, dreamerjax, dreamerjax.cli; dreamerjax.cli.load_config();"
+        "import sys, dreamerjax, dreamerjax.config.cli; dreamerjax.config.cli.load_config();"
         "print([name for name in ('jax', 'flax', 'gymnasium', 'orbax', 'matplotlib') if name in sys.modules])"
     )
     assert run("-c", program, cwd=tmp_path, path=ROOT).stdout == "[]\n"
@@ -65,7 +65,7 @@ def test_what_needs_no_jax_does_not_import_it(module: str, unneeded: tuple[str, 
 
 
 def test_training_never_imports_the_laboratory(tmp_path: Path) -> None:
-    program = "import sys, dreamerjax.train; print([name for name in sys.modules if name.startswith('dreamerjax.lab')])"
+    program = "import sys, dreamerjax.train; print([name for name in sys.modules if name.startswith('dreamerjax.experiment')])"
     assert run("-c", program, cwd=tmp_path, path=ROOT).stdout == "[]\n"
 
 
@@ -96,7 +96,7 @@ def test_documentation_faults_are_found(tmp_path: Path) -> None:
     (tmp_path / "dreamerjax").mkdir()
     (tmp_path / "Makefile").write_text("train: x\n")
     page = tmp_path / "README.md"
-    page.write_text("[here](Makefile) `make train` `dreamerjax/` `python -m dreamerjax.cli` `runs/<id>`\n")
+    page.write_text("[here](Makefile) `make train` `dreamerjax/` `python -m dreamerjax.config.cli` `runs/<id>`\n")
     command = [str(ROOT / "tests" / "docs_check.py"), str(tmp_path)]
     sound = run(*command, cwd=tmp_path, path=ROOT)
     assert (sound.returncode, sound.stderr) == (0, "")

@@ -8,9 +8,9 @@ from typing import Any, SupportsFloat
 import gymnasium as gym
 import numpy as np
 
+from dreamerjax.core.types import Arrays
 from dreamerjax.envs import spaces
-from dreamerjax.envs.images import ImageView
-from dreamerjax.types import Arrays
+from dreamerjax.envs.image_view import ImageView
 
 
 class Adapter(gym.Wrapper[Arrays, np.ndarray, Any, Any]):

@@ -6,8 +6,8 @@ from enum import IntEnum
 
 import numpy as np
 
-from dreamerjax.errors import UserError
-from dreamerjax.types import Arrays, EnvSpec
+from dreamerjax.core.errors import UserError
+from dreamerjax.core.types import Arrays, EnvSpec
 
 
 class Purpose(IntEnum):

@@ -10,12 +10,12 @@ import gymnasium as gym
 from gymnasium.envs.registration import EnvSpec as Registration
 from gymnasium.wrappers import AddRenderObservation, RepeatAction
 
-from dreamerjax.config import EnvConfig, Pixels
+from dreamerjax.config.schema import EnvConfig, Pixels
+from dreamerjax.core.errors import UserError
 from dreamerjax.envs import extras
 from dreamerjax.envs.adapter import Adapter
-from dreamerjax.envs.images import ImageView
+from dreamerjax.envs.image_view import ImageView
 from dreamerjax.envs.resumable import Resumable
-from dreamerjax.errors import UserError
 
 
 def find_registration(env_id: str) -> Registration:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dreamerjax.errors import UserError
+from dreamerjax.core.errors import UserError
 
 
 class EnvironmentFault(UserError):

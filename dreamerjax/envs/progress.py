@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
+from dreamerjax.core.types import ActionSpec, Arrays
 from dreamerjax.envs.checks import Purpose, episode_seed
 from dreamerjax.envs.resumable import Snapshot
-from dreamerjax.types import ActionSpec, Arrays
 
 
 class Progress:

@@ -8,8 +8,8 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 
+from dreamerjax.core.types import Arrays
 from dreamerjax.envs.faults import EnvironmentFault
-from dreamerjax.types import Arrays
 
 
 @dataclass(frozen=True)

@@ -9,9 +9,9 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 
-from dreamerjax.envs.images import ImageView, require_image
-from dreamerjax.errors import UserError
-from dreamerjax.types import ActionSpec, EnvSpec, ObservationSpec
+from dreamerjax.core.errors import UserError
+from dreamerjax.core.types import ActionSpec, EnvSpec, ObservationSpec
+from dreamerjax.envs.image_view import ImageView, require_image
 
 BARE_NAME, BARE_IMAGE = "state", "image"
 # Names of the other fields of a replay record; an observation of such a name is called "observation.<name>" instead.

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
+from dreamerjax.core.types import Arrays, EnvSpec
 from dreamerjax.envs.checks import require_finite_reward, require_valid
 from dreamerjax.envs.faults import EnvironmentFault
 from dreamerjax.envs.vector import Envs
-from dreamerjax.types import Arrays, EnvSpec
 
 
 class Stepper:

@@ -19,11 +19,11 @@ from gymnasium.envs.registration import EnvSpec as Registration
 from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv
 from gymnasium.vector.async_vector_env import AsyncState
 
-from dreamerjax.children import die_with_parent
-from dreamerjax.config import EnvConfig, Vectorization
+from dreamerjax.config.schema import EnvConfig, Vectorization
+from dreamerjax.core.child_process import die_with_parent
+from dreamerjax.core.types import Arrays
 from dreamerjax.envs.factory import build_env, find_registration
 from dreamerjax.envs.faults import EnvironmentFault
-from dreamerjax.types import Arrays
 
 
 def make_vector_env(config: EnvConfig, num_envs: int) -> Envs:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from dreamerjax.config import BinSpacing, ModelConfig
+from dreamerjax.config.schema import BinSpacing, ModelConfig
+from dreamerjax.core.types import EnvSpec
 from dreamerjax.networks.encoder import Encoder
 from dreamerjax.networks.heads import Decoder, Head, actor_head
 from dreamerjax.networks.rssm import RSSM
 from dreamerjax.ops import scalars
-from dreamerjax.types import EnvSpec
 
 
 @dataclass(frozen=True)

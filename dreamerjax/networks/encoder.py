@@ -6,9 +6,9 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from dreamerjax.networks.images import ImageEncoder
+from dreamerjax.core.types import ObservationSpec
+from dreamerjax.networks.convolutional import ImageEncoder
 from dreamerjax.networks.layers import MLP
-from dreamerjax.types import ObservationSpec
 
 
 def one_hots(indices: jax.Array, classes: tuple[int, ...]) -> jax.Array:
@@ -18,7 +18,7 @@ def one_hots(indices: jax.Array, classes: tuple[int, ...]) -> jax.Array:
 
 
 class Encoder(nn.Module):
-    """The embedding [..., E]: an MLP over all vectors (in the model's units, see dreamerjax/standardization.py) and discrete
+    """The embedding [..., E]: an MLP over all vectors (see `agent.observation_normalization`) and discrete
     observations (one-hot) as one flat input, and convolutions over each image, side by side."""
 
     specs: dict[str, ObservationSpec]

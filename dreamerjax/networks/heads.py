@@ -5,9 +5,9 @@ from __future__ import annotations
 import flax.linen as nn
 import jax
 
-from dreamerjax.networks.images import ImageDecoder
+from dreamerjax.core.types import ActionSpec, ObservationSpec
+from dreamerjax.networks.convolutional import ImageDecoder
 from dreamerjax.networks.layers import MLP, Linear
-from dreamerjax.types import ActionSpec, ObservationSpec
 
 
 class Decoder(nn.Module):

@@ -19,10 +19,10 @@ from typing import Any
 
 import numpy as np
 
-from dreamerjax.benchmark import machine
-from dreamerjax.files import read_json_object, write_json, write_text
-from dreamerjax.lab.cores import launched, side_by_side
-from dreamerjax.logs import read_metrics
+from dreamerjax.core.files import read_json_object, write_json, write_text
+from dreamerjax.core.machine import machine
+from dreamerjax.experiment.cores import launched, side_by_side
+from dreamerjax.storage.logger import read_metrics
 
 HERE = Path(__file__).resolve().parent
 ROOT = Path("runs/dmc")

@@ -8,7 +8,7 @@ from unittest import mock
 import jax
 import jax.numpy as jnp
 
-from dreamerjax.cli import main
+from dreamerjax.config.cli import main
 from dreamerjax.ops import distributions
 from dreamerjax.train import run
 

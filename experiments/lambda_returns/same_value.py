@@ -9,8 +9,8 @@ from unittest import mock
 import jax
 import jax.numpy as jnp
 
-from dreamerjax import actor_critic
-from dreamerjax.cli import main
+from dreamerjax.agent import actor_critic
+from dreamerjax.config.cli import main
 from dreamerjax.ops import returns
 from dreamerjax.train import run
 

@@ -20,12 +20,13 @@ from typing import Any
 import jax
 import numpy as np
 
-from dreamerjax import Agent, open_loop
-from dreamerjax.benchmark import machine
-from dreamerjax.config import EnvConfig
+from dreamerjax import Agent
+from dreamerjax.config.schema import EnvConfig
+from dreamerjax.core.files import write_json, write_text
+from dreamerjax.core.machine import machine
+from dreamerjax.core.types import Arrays
+from dreamerjax.diagnostics import open_loop
 from dreamerjax.envs import make_env
-from dreamerjax.files import write_json, write_text
-from dreamerjax.types import Arrays
 
 HERE = Path(__file__).resolve().parent
 CUT = "env.crop=[0.4,0.85,0.0,1.0]"

@@ -19,13 +19,13 @@ import jax
 import numpy as np
 
 from dreamerjax import Agent
-from dreamerjax.actor_critic import value
-from dreamerjax.checkpoint import CheckpointStore
-from dreamerjax.cli import config_from_yaml
+from dreamerjax.agent.actor_critic import value
+from dreamerjax.agent.world_model import feature
+from dreamerjax.config.cli import config_from_yaml
+from dreamerjax.core.run_directory import RunDirectory
 from dreamerjax.networks.layers import apply
 from dreamerjax.ops.scalars import symexp
-from dreamerjax.rundir import RunDirectory
-from dreamerjax.world_model import feature
+from dreamerjax.storage.checkpoints import CheckpointStore
 
 EPISODES = 20
 SHOWN = 200  # steps before the end

@@ -18,11 +18,11 @@ import jax
 import numpy as np
 
 from dreamerjax import Agent
-from dreamerjax.actor_critic import value
-from dreamerjax.checkpoint import CheckpointStore
-from dreamerjax.cli import config_from_yaml
-from dreamerjax.rundir import RunDirectory
-from dreamerjax.world_model import feature
+from dreamerjax.agent.actor_critic import value
+from dreamerjax.agent.world_model import feature
+from dreamerjax.config.cli import config_from_yaml
+from dreamerjax.core.run_directory import RunDirectory
+from dreamerjax.storage.checkpoints import CheckpointStore
 
 PLACES = np.linspace(-2, 2, 9)
 WATCHED, AVERAGED = 50, 30

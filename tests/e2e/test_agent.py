@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 
 from dreamerjax import Agent
-from dreamerjax.agent import acting_params
-from dreamerjax.errors import UserError
+from dreamerjax.agent.state import acting_params
+from dreamerjax.core.errors import UserError
 from tests.e2e import trials
 from tests.e2e.test_run import Cartpole
 

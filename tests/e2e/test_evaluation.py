@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 
 from dreamerjax import evaluate
-from dreamerjax.cli import main
-from dreamerjax.video import count_frames, has_mp4
+from dreamerjax.config.cli import main
+from dreamerjax.visualization.video import count_frames, has_mp4
 from tests.e2e import trials
 from tests.e2e.test_run import Cartpole
+from tests.report.test_report import written
 from tests.tensorboard import values
-from tests.test_report import written
 
 
 def evaluate_here(*arguments: str) -> int:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from dreamerjax.checkpoint import CheckpointStore
+from dreamerjax.storage.checkpoints import CheckpointStore
 from tests.e2e import trials
 
 VARIANT = (

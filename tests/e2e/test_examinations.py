@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from dreamerjax.dream_film import FPS
-from dreamerjax.video import count_frames
+from dreamerjax.visualization.dream_film import FPS
+from dreamerjax.visualization.video import count_frames
 from tests import tensorboard
 from tests.e2e import trials
 

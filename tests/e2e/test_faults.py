@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from dreamerjax import train
-from dreamerjax.session import Session
+from dreamerjax.training.run_state import Session
 from tests.e2e import trials
 
 FAULT = (trials.TRIAL, *trials.RANDOM_ONLY)

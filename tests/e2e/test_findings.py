@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from dreamerjax.monitor.collapse import CollapseWatch, Settings
+from dreamerjax.diagnostics.collapse import CollapseWatch, Settings
 from tests import tensorboard
 from tests.e2e import trials
 

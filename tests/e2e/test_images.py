@@ -10,15 +10,15 @@ import jax
 import numpy as np
 import pytest
 
-from dreamerjax import outcome
-from dreamerjax.cli import load_config
-from dreamerjax.dream_film import FPS
-from dreamerjax.session import Session
-from dreamerjax.video import count_frames, has_mp4
+from dreamerjax.config.cli import load_config
+from dreamerjax.training import summary
+from dreamerjax.training.run_state import Session
+from dreamerjax.visualization.dream_film import FPS
+from dreamerjax.visualization.video import count_frames, has_mp4
+from tests.diagnostics.test_belief import played
 from tests.e2e import trials
 from tests.e2e.test_evaluation import evaluate_here
-from tests.test_dreams import played
-from tests.test_report import written
+from tests.report.test_report import written
 
 SEEN = ("env.pixels=only", "env.image_size=[16,32]", "model.cnn_depth=1", "env.grayscale=true", "env.frame_stack=2")
 
@@ -30,9 +30,9 @@ def test_examined_and_filmed_in_training(tmp_path: Path, caplog: pytest.LogCaptu
     config = load_config([*trials.TINY, *SEEN, f"run.root={tmp_path}", "monitor.dream_videos=true"])
     session = Session(config, None)
     try:
-        outcome.examine(session, [played(session.world.networks, length) for length in (9, 30)])
+        summary.examine(session, [played(session.world.networks, length) for length in (9, 30)])
         with jax.log_compiles(), caplog.at_level(logging.WARNING):
-            outcome.examine(session, [played(session.world.networks, length) for length in (12, 5)])
+            summary.examine(session, [played(session.world.networks, length) for length in (12, 5)])
         assert "ompil" not in caplog.text
     finally:
         session.close()

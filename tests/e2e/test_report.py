@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from dreamerjax.rundir import RunDirectory
+from dreamerjax.core.run_directory import RunDirectory
 from tests.e2e import trials
-from tests.test_report import written
+from tests.report.test_report import written
 
 
 def test_a_report_changes_nothing_else(copy: Path) -> None:

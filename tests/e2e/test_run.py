@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from dreamerjax.cli import config_from_yaml
-from dreamerjax.logs import read_metrics
+from dreamerjax.config.cli import config_from_yaml
+from dreamerjax.storage.logger import read_metrics
 from tests.e2e import trials
 
 Cartpole = tuple[Path, subprocess.CompletedProcess[str]]

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from dreamerjax.logs import read_metrics
+from dreamerjax.storage.logger import read_metrics
 from tests.e2e import trials
 
 FEW = ("train.steps=56", "env.time_limit=20", "train.eval_every=0")  # 3 updates

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from dreamerjax.files import read_json_object
+from dreamerjax.core.files import read_json_object
 from tests.e2e import trials
 
 SCRIPT = Path(__file__).parent.parent.parent / "experiments" / "stay_solved" / "run.py"

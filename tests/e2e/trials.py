@@ -16,9 +16,9 @@ import jax
 import numpy as np
 
 from dreamerjax import train
-from dreamerjax.checkpoint import CheckpointStore, Restored
-from dreamerjax.cli import main
-from dreamerjax.logs import read_metrics, without_wall_clock
+from dreamerjax.config.cli import main
+from dreamerjax.storage.checkpoints import CheckpointStore, Restored
+from dreamerjax.storage.logger import read_metrics, without_wall_clock
 
 HERE = Path(__file__).parent
 PATIENCE = 120.0  # seconds that a busy machine may take

@@ -8,9 +8,9 @@ import gymnasium as gym
 import numpy as np
 import pytest
 
+from dreamerjax.core.errors import UserError
 from dreamerjax.envs.extras import register
 from dreamerjax.envs.factory import find_registration
-from dreamerjax.errors import UserError
 
 
 def need(env_id: str) -> None:

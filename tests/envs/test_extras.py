@@ -12,12 +12,12 @@ import pytest
 from gymnasium.spaces import Box, Dict, Discrete
 
 from dreamerjax import check_env
-from dreamerjax.cli import config_directory, load_config, main
-from dreamerjax.config import EnvConfig, Vectorization
+from dreamerjax.config.cli import config_directory, load_config, main
+from dreamerjax.config.schema import EnvConfig, Vectorization
+from dreamerjax.core.errors import UserError
 from dreamerjax.envs import Stepper, env_spec, make_vector_env
 from dreamerjax.envs.extras import EXTRAS
 from dreamerjax.envs.factory import find_registration
-from dreamerjax.errors import UserError
 from tests.envs.extra_envs import make, need, play, same
 
 PACKAGES = {"atari": "ale_py", "crafter": "crafter", "dmc": "dm_control", "minigrid": "minigrid"}

@@ -9,7 +9,7 @@ import gymnasium as gym
 import numpy as np
 import pytest
 
-from dreamerjax.config import EnvConfig, Pixels
+from dreamerjax.config.schema import EnvConfig, Pixels
 from dreamerjax.envs import make_env
 from tests.envs.extra_envs import make, need, play
 

@@ -6,9 +6,9 @@ import gymnasium as gym
 import numpy as np
 import pytest
 
-from dreamerjax.config import EnvConfig
+from dreamerjax.config.schema import EnvConfig
+from dreamerjax.core.errors import UserError
 from dreamerjax.envs import env_spec, make_env
-from dreamerjax.errors import UserError
 
 
 @pytest.mark.parametrize("env_id", ["CartPole-v1", "Pendulum-v1", "Acrobot-v1", "Blackjack-v1", "sample_envs:Mixed-v0"])

@@ -3,9 +3,9 @@ import re
 import numpy as np
 import pytest
 
-from dreamerjax.config import EnvConfig
+from dreamerjax.config.schema import EnvConfig
+from dreamerjax.core.types import Arrays
 from dreamerjax.envs import EnvironmentFault, Resumable, Snapshot, env_spec, make_env
-from dreamerjax.types import Arrays
 
 
 def play(env: Resumable, seed: int, actions: np.ndarray) -> Snapshot:

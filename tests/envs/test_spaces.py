@@ -8,9 +8,9 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+from dreamerjax.core.errors import UserError
+from dreamerjax.core.types import ActionSpec, ObservationSpec
 from dreamerjax.envs import env_spec, spaces
-from dreamerjax.errors import UserError
-from dreamerjax.types import ActionSpec, ObservationSpec
 
 VECTOR = Box(-1.0, 1.0, (2,), np.float32)
 

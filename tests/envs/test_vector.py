@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from dreamerjax.config import EnvConfig, Vectorization
+from dreamerjax.config.schema import EnvConfig, Vectorization
+from dreamerjax.core.errors import UserError
 from dreamerjax.envs import EnvironmentFault, Envs, Stepper, env_spec, make_vector_env
 from dreamerjax.envs.vector import SubprocessVectorEnv
-from dreamerjax.errors import UserError
 
 SUBPROCESS = Vectorization.subprocess
 Make = Callable[..., Envs]
@@ -151,7 +151,7 @@ def test_close_after_a_worker_was_killed(make: Make) -> None:
 
 PARENT = """
 import time
-from dreamerjax.config import EnvConfig, Vectorization
+from dreamerjax.config.schema import EnvConfig, Vectorization
 from dreamerjax.envs import make_vector_env
 envs = make_vector_env(EnvConfig(id="sample_envs:Faulty-v0", vectorization=Vectorization.subprocess), 2)
 print(*(process.pid for process in envs.processes), flush=True)

@@ -10,13 +10,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dreamerjax import agent, policy
-from dreamerjax.config import BinsConfig, ModelConfig
+from dreamerjax.agent import action_distribution
+from dreamerjax.agent.observation_normalization import model_units
+from dreamerjax.agent.state import init_train_state
+from dreamerjax.config.schema import BinsConfig, ModelConfig
+from dreamerjax.core.types import ActionSpec, EnvSpec, ObservationSpec
 from dreamerjax.networks.build import build_networks
 from dreamerjax.networks.layers import apply
 from dreamerjax.ops import distributions, scalars
-from dreamerjax.standardization import model_units
-from dreamerjax.types import ActionSpec, EnvSpec, ObservationSpec
 from tests.helpers import CONTINUOUS, MIXED, VECTOR, initial_state, make_networks, observations, random_params
 from tests.networks import numpy_model
 
@@ -71,8 +72,8 @@ def test_the_actor_starts_almost_uniform(spec: EnvSpec) -> None:
     inputs = jnp.asarray(features(networks))
     outputs = apply(networks.actor, networks.actor.init(jax.random.key(0), inputs)["params"], inputs)
     if spec.action.is_discrete:
-        first = policy.mode(networks, outputs) * 0
-        log_prob, entropy = policy.log_prob_and_entropy(networks, outputs, first)
+        first = action_distribution.mode(networks, outputs) * 0
+        log_prob, entropy = action_distribution.log_prob_and_entropy(networks, outputs, first)
         uniform = np.log(np.prod(spec.action.sizes))
         np.testing.assert_allclose(entropy, uniform, rtol=1e-3)
         np.testing.assert_allclose(log_prob, -uniform, atol=0.1)
@@ -92,7 +93,7 @@ def test_size1m_has_as_many_parameters_as_the_public_implementation_says() -> No
         bins=BinsConfig(count=255),
     )  # fmt: skip
     networks = build_networks(EnvSpec({"state": ObservationSpec((4,))}, ActionSpec(sizes=(2,))), config)
-    state = jax.eval_shape(partial(agent.init, networks), jax.random.key(0))
+    state = jax.eval_shape(partial(init_train_state, networks), jax.random.key(0))
     sizes = {part: sum(leaf.size for leaf in jax.tree.leaves(tree)) for part, tree in state.params.items()}
     assert sum(sizes.values()) == 636_869
     assert round(sum(sizes.values()) / 1000) == 637

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 
-from dreamerjax.errors import UserError
+from dreamerjax.core.errors import UserError
 
 EXTRAS = ("atari", "crafter", "dmc", "minigrid")
 

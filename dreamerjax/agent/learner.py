@@ -1,0 +1,141 @@
+"""Devices: the only module that knows how many there are.
+
+`jax.pmap` maps `agent.train_many` over the local devices: the batch is split along B, the state is replicated. On CPU the
+"devices" are virtual ones, one per core, which is what puts all cores to work.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from dreamerjax.agent.state import Batch, Hyper, Settings, Trains, TrainState, acting_params
+from dreamerjax.agent.update import train_many
+from dreamerjax.core.errors import UserError
+from dreamerjax.networks.build import Networks
+
+AXIS = "devices"
+
+
+def choose_devices(count: int, batch_size: int) -> list[jax.Device]:
+    """The local devices to train on; for a `count` of 0 as many of them as divide the batch.
+
+    Raises UserError when there are fewer than asked for, or the batch does not divide.
+    """
+    local = jax.local_devices()
+    if count > len(local):
+        raise UserError(f"parallel.devices={count}, but JAX sees {len(local)} ({local[0].platform}); use 0 to {len(local)}")
+    if count and batch_size % count:
+        raise UserError(f"train.batch_size={batch_size} does not divide over parallel.devices={count}")
+    if not count:
+        count = max(n for n in range(1, len(local) + 1) if batch_size % n == 0)
+    return local[:count]
+
+
+def replicate(state: TrainState, devices: list[jax.Device]) -> TrainState:
+    """A leading device axis with equal copies, one on each device."""
+    sharding = NamedSharding(Mesh(np.array(devices), (AXIS,)), PartitionSpec(AXIS))
+    return jax.tree.map(lambda leaf: jax.device_put(jnp.stack([leaf] * len(devices)), sharding), state)
+
+
+def first_replica(state: Any) -> Any:
+    """A state, or a part of one, of the first device, without the device axis; no gathering over devices."""
+    return jax.tree.map(lambda leaf: leaf.addressable_shards[0].data.reshape(leaf.shape[1:]), state)
+
+
+def split_batches(batches: Batch, devices: int) -> Batch:
+    """[K, T, B, ...] to [D, K, T, B/D, ...] (context: [K, B, ...] to [D, K, B/D, ...]); NumPy in, NumPy views out."""
+
+    def split(leaf: np.ndarray, axis: int) -> np.ndarray:
+        shape = (*leaf.shape[:axis], devices, leaf.shape[axis] // devices, *leaf.shape[axis + 1 :])
+        return np.moveaxis(leaf.reshape(shape), axis, 0)
+
+    parts = {
+        name: jax.tree.map(partial(split, axis=1 if name.startswith("context") else 2), part)
+        for name, part in batches._asdict().items()
+    }
+    return Batch(**parts)
+
+
+def merge_latents(latents: Any) -> Any:
+    """[D, K, T, B/D, ...] back to NumPy [K, T, B, ...]."""
+
+    def merge(leaf: Any) -> np.ndarray:
+        array = np.moveaxis(np.asarray(leaf), 0, 2)
+        return array.reshape(*array.shape[:2], -1, *array.shape[4:])
+
+    return jax.tree.map(merge, latents)
+
+
+class Learner:
+    """The training state on its devices, and the compiled update.
+
+    `acting` are the parameters after the last call: their buffers are never donated, so that a policy may use them while
+    the next update runs.
+    """
+
+    def __init__(
+        self,
+        networks: Networks,
+        settings: Settings,
+        state: TrainState,
+        devices: list[jax.Device],
+        *,
+        jit: bool,
+    ) -> None:
+        self._networks, self._settings = networks, settings
+        self._devices = devices if jit else devices[:1]
+        self.acting = jax.tree.map(np.asarray, acting_params(state.params))
+        self._jit = jit
+        self._state = replicate(state, devices) if jit else state
+        self._programs: dict[Trains, Any] = {}
+
+    def _program(self, trains: Trains) -> Any:
+        """The update of some parts, compiled when it is first asked for: a run that always trains all has one program."""
+        if trains not in self._programs:
+            settings = replace(self._settings, trains=trains)
+            update = partial(train_many, self._networks, settings, axis_name=AXIS if self._jit else None)
+            if self._jit:
+                update = jax.pmap(
+                    update,
+                    axis_name=AXIS,
+                    in_axes=(None, 0, 0),
+                    out_axes=(0, None, 0, None),
+                    donate_argnums=(1,),
+                    devices=self._devices,
+                )
+            self._programs[trains] = update
+        return self._programs[trains]
+
+    def update(self, hyper: Hyper, batches: Batch, trains: Trains = Trains.everything) -> tuple[dict[str, Any], Any]:
+        """Run K updates on NumPy batches [K, T, B, ...]; returns device metrics {name: [K]} and latents for `latents`.
+
+        Returns at once; reading the results waits for the device.
+        """
+        if self._jit:
+            batches = split_batches(batches, len(self._devices))
+        self._state, metrics, latents, acting = self._program(trains)(hyper, self._state, batches)
+        self.acting = jax.tree.map(lambda leaf: leaf.addressable_shards[0].data, acting) if self._jit else acting
+        return metrics, latents
+
+    def latents(self, latents: Any) -> Any:
+        """The refreshed latents of an update as NumPy [K, T, B, ...]."""
+        return merge_latents(latents) if self._jit else jax.tree.map(np.asarray, latents)
+
+    def state(self) -> TrainState:
+        """The state as one device has it."""
+        return first_replica(self._state) if self._jit else self._state
+
+    def average(self) -> dict[str, Any]:
+        """The averaged parameters, as one device has them: what is evaluated."""
+        return first_replica(self._state.average) if self._jit else self._state.average
+
+    def replicas(self) -> TrainState:
+        """The raw state, device axis included: for checking that the copies agree."""
+        return self._state

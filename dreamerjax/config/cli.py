@@ -1,0 +1,220 @@
+"""Command line and configuration files to dataclasses, and back: the only module that imports Hydra and OmegaConf.
+
+An entry point is `sys.exit(main(train))` with `train(config: Config) -> int | None`, or with a dataclass of its own
+`sys.exit(main(evaluate, schema=EvaluateOptions))`.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import is_dataclass
+from pathlib import Path
+from typing import Any, TypeVar, cast
+
+from hydra import compose, initialize, initialize_config_dir
+from hydra import main as hydra_main
+from hydra.core.config_store import ConfigStore
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
+
+from dreamerjax.config.overrides import explain, key_types, normalise, unknown_key
+from dreamerjax.config.schema import Config
+from dreamerjax.config.validation import validate
+from dreamerjax.core.errors import UserError
+from dreamerjax.core.run_directory import find_run
+
+T = TypeVar("T")
+_HYDRA = "1.3"  # the Hydra version whose behaviour is asked for
+_INTERRUPTED = 130
+FIXED_AT_START = ("mode", "from_", "reset_actor_critic")
+
+
+def config_directory() -> Path:
+    """The checkout's `configs/` where the package lies in one, else the copy inside the installed package."""
+    package = Path(__file__).resolve().parent.parent
+    checkout = package.parent
+    in_checkout = (checkout / "pyproject.toml").is_file() and (checkout / "configs" / "config.yaml").is_file()
+    return checkout / "configs" if in_checkout else package / "_configs"
+
+
+def _groups(schema: type) -> dict[str, bool]:
+    """Each configuration group, and whether the primary configuration already chooses an option of it."""
+    if schema is not Config:
+        return {}
+    directory = config_directory()
+    return {path.name: path.name != "experiment" for path in directory.iterdir() if path.is_dir()}
+
+
+def _register(schema: type) -> tuple[str | None, str]:
+    """Put the schema into Hydra's store; return the directory (if any) and name of its primary configuration."""
+    store = ConfigStore.instance()
+    if schema is Config:
+        store.store(name="base", node=Config)
+        return str(config_directory()), "config"
+    store.store(name=f"{schema.__name__}_base", node=schema)
+    settings = cast(DictConfig, OmegaConf.load(config_directory() / "config.yaml")).hydra
+    settings.help.header = "usage: python -m dreamerjax.${hydra.job.name} [key=value ...] [-m] [--cfg job] [--help]"
+    settings.help.template = "${hydra.help.header}\n\nKeys and their present values (key=value):\n\n$CONFIG"
+    defaults = [f"{schema.__name__}_base", "_self_", {"override hydra/job_logging": "none"}]
+    store.store(name=schema.__name__, node={"defaults": defaults, "hydra": settings})
+    return None, schema.__name__
+
+
+@contextmanager
+def _one_line_errors(schema: type, overrides: Sequence[str]) -> Iterator[None]:
+    """Turn the exceptions of Hydra and OmegaConf into UserError."""
+    try:
+        yield
+    except (HydraException, OmegaConfBaseException, YAMLError) as error:
+        raise explain(error, overrides, key_types(schema), _groups(schema)) from error
+
+
+def _refuse_extra(node: Any, types: dict[str, Any], groups: Collection[str], prefix: str = "") -> None:
+    """Raise UserError for a key outside the schema, which Hydra's `+` and a file can add, or a value for a section."""
+    if not isinstance(node, DictConfig):
+        raise UserError(f"{prefix.rstrip('.')} is a section, not a value")
+    for name in node:
+        key = f"{prefix}{name!s}"
+        if key not in types:
+            raise unknown_key(key, types, groups)
+        if is_dataclass(types[key]):
+            _refuse_extra(node[name], types, groups, f"{key}.")
+
+
+def _to_dataclass(schema: type[T], node: DictConfig) -> T:
+    _refuse_extra(node, key_types(schema), _groups(schema))
+    config = OmegaConf.to_object(node)
+    assert isinstance(config, schema)
+    new_run: Any = config
+    if schema is Config and new_run.resume is None:  # a run's own configuration is checked once it is complete
+        validate(new_run)
+    return config
+
+
+def load_structured(schema: type[T], overrides: Sequence[str] = ()) -> T:
+    """Read `key=value` overrides into an instance of a dataclass; fields without a default are required.
+
+    Raises:
+        UserError: a key, group, option, type or value that is not valid.
+    """
+    arguments = normalise(overrides, key_types(schema), _groups(schema), sweep=False)
+    with _one_line_errors(schema, overrides):
+        directory, name = _register(schema)
+        with initialize_config_dir(directory, version_base=_HYDRA) if directory else initialize(version_base=_HYDRA):
+            return _to_dataclass(schema, compose(name, arguments))
+
+
+def load_config(overrides: Sequence[str] = ()) -> Config:
+    """Compose the three layers (dataclasses, `configs/`, overrides) and check every value.
+
+    With `resume=RUN` the run's own configuration takes the place of the first two.
+
+    Raises:
+        UserError: a key, group, option, type or value that is not valid; no such run.
+    """
+    config = load_structured(Config, overrides)
+    return config if config.resume is None else _resumed(config, overrides)
+
+
+def _resumed(config: Config, overrides: Sequence[str]) -> Config:
+    """The configuration of the run to continue, with the keys that the command line names as in `config`."""
+    groups = _groups(Config)
+    saved = OmegaConf.structured(config_from_yaml(find_run(config.resume or "", config.run.root) / "config.yaml"))
+    named = OmegaConf.structured(config)
+    words = normalise(overrides, key_types(Config), groups, sweep=False)
+    for override in OverridesParser.create().parse_overrides(words):
+        key = override.key_or_group
+        if key in groups:
+            raise UserError(f"{key}= cannot be combined with resume=: the run keeps its own; single keys can be changed")
+        if key in FIXED_AT_START:
+            raise UserError(f"{key.rstrip('_')}= cannot be combined with resume=: it says how a run begins")
+        OmegaConf.update(saved, key, OmegaConf.select(named, key))
+    resumed = _to_dataclass(Config, saved)
+    validate(resumed)
+    return resumed
+
+
+def config_to_yaml(config: Config) -> str:
+    """Every key with its value: what a run directory keeps and `config_from_yaml` reads."""
+    return OmegaConf.to_yaml(OmegaConf.structured(config))
+
+
+def config_from_yaml(path: str | Path) -> Config:
+    """Read and check what `config_to_yaml` wrote; a key that the file lacks has its default.
+
+    Raises:
+        UserError: the file cannot be read, or has an unknown key, a wrong type or an impossible value.
+    """
+    types = key_types(Config)
+    try:
+        loaded = OmegaConf.load(path)
+        if not isinstance(loaded, DictConfig):
+            raise UserError("not a mapping of configuration keys")
+        _refuse_extra(loaded, types, ())
+        return _to_dataclass(Config, cast(DictConfig, OmegaConf.merge(OmegaConf.structured(Config), loaded)))
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror or error}") from error
+    except YAMLError as error:
+        raise UserError(f"{path} is not valid YAML: {error}") from error
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from error
+    except OmegaConfBaseException as error:
+        raise UserError(f"{path}: {explain(error, (), types, ())}") from error
+
+
+def _run_with_hydra(task: Callable[[Any], int | None], arguments: Sequence[str], schema: type) -> int:
+    """Hand arguments with flags to Hydra: `-m` sweeps, `--cfg job` and `--help` print."""
+    directory, name = _register(schema)
+    codes: list[int] = []
+
+    def job(node: DictConfig) -> None:
+        config: Any = _to_dataclass(schema, node)
+        codes.append(task(config) or 0)
+
+    for argument in arguments:
+        key = argument.lstrip("-").partition("=")[0]
+        if argument[:1] == "-" and key in key_types(schema):
+            raise UserError(f"{argument}: write {key}=value, without dashes")
+    sweep = any(argument in ("-m", "--multirun") for argument in arguments)
+    if schema is Config and any(argument.startswith("resume=") for argument in arguments):
+        raise UserError("resume= cannot be combined with flags: name the run and the keys to change, nothing else")
+    program = f"hydra.job.name='{Path(sys.argv[0]).stem}'"
+    words = [program, *normalise(arguments, key_types(schema), _groups(schema), sweep=sweep)]
+    words.sort(key=lambda word: "=" in word and word[:1] != "-")  # argparse wants all overrides in one place
+    argv, full_error = sys.argv, os.environ.get("HYDRA_FULL_ERROR")
+    root, handlers = logging.getLogger(), list(logging.getLogger().handlers)
+    sys.argv, os.environ["HYDRA_FULL_ERROR"] = [argv[0], *words], "1"  # raise errors here instead of printing them
+    try:
+        with _one_line_errors(schema, arguments):
+            hydra_main(config_path=directory, config_name=name, version_base=_HYDRA)(job)()
+    finally:
+        sys.argv = argv
+        root.handlers[:] = handlers  # Hydra's own write to the streams of this moment
+        os.environ.pop("HYDRA_FULL_ERROR")
+        if full_error is not None:
+            os.environ["HYDRA_FULL_ERROR"] = full_error
+    return next((code for code in codes if code), 0)
+
+
+def main(task: Callable[[Any], int | None], argv: Sequence[str] | None = None, schema: type = Config) -> int:
+    """Run an entry point and return its exit code.
+
+    A UserError becomes one line on stderr and its own exit code (2 for bad input), Ctrl-C becomes 130.
+    """
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    try:
+        if any(argument[:1] == "-" for argument in arguments):
+            return _run_with_hydra(task, arguments, schema)
+        return task(load_config(arguments) if schema is Config else load_structured(schema, arguments)) or 0
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        return _INTERRUPTED

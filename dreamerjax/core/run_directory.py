@@ -1,0 +1,225 @@
+"""The run directory `<root>/<YYYY-MM-DD>_<HHMMSS>_<name>/`: what it holds, who may write to it, how it is found."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import os
+import platform
+import re
+import shlex
+import subprocess
+import sys
+from collections.abc import Sequence
+from contextlib import suppress
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from dreamerjax.core.errors import UserError
+from dreamerjax.core.files import file_faults, read_json_object, write_json, write_text
+
+KIND = "dreamerjax run"  # meta.json's `kind`: tells a run from any other directory
+PACKAGES = ("jax", "jaxlib", "flax", "optax", "numpy", "gymnasium", "orbax-checkpoint", "dreamerjax")
+STAMP_LENGTH = len("2026-01-31_235959")
+
+
+def git_state(checkout: Path) -> tuple[str | None, bool | None]:
+    """(commit, whether anything is uncommitted) of the git checkout with its top at `checkout`; else (None, None)."""
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("GIT_")}
+
+    def git(*arguments: str) -> str:
+        command = ["git", "-C", str(checkout), *arguments]
+        result = subprocess.run(command, capture_output=True, text=True, check=True, timeout=10, env=environment)
+        return result.stdout.strip()
+
+    try:
+        if Path(git("rev-parse", "--show-toplevel")).resolve() != checkout.resolve():
+            return None, None
+        return git("rev-parse", "HEAD"), bool(git("status", "--porcelain"))
+    except (OSError, subprocess.SubprocessError):
+        return None, None
+
+
+def package_versions() -> dict[str, str | None]:
+    """Installed version of Python and of every package that decides what a run computes; None where it is absent."""
+    versions: dict[str, str | None] = {"python": platform.python_version()}
+    for package in PACKAGES:
+        versions[package] = None
+        with suppress(importlib.metadata.PackageNotFoundError):
+            versions[package] = importlib.metadata.version(package)
+    return versions
+
+
+def collect_meta(
+    *,
+    hypothesis: str,
+    primary_metric: str,
+    family: Any,
+    devices: Sequence[str],
+    seed: int,
+    command: Sequence[str] | None = None,
+) -> dict[str, Any]:
+    """The content of meta.json: what the run asks, and all that is needed to run it again.
+
+    Args:
+        hypothesis: the one thing the run is to show.
+        primary_metric: the metric that decides.
+        family: JSON-able fingerprint of what fixes the model.
+        devices: one description per device.
+        seed: of the run.
+        command: the command line; this process's own by default.
+    """
+    commit, dirty = git_state(Path(__file__).resolve().parents[2])
+    return {
+        "hypothesis": hypothesis,
+        "primary_metric": primary_metric,
+        "family": family,
+        "seed": seed,
+        "command": shlex.join(command if command is not None else sys.orig_argv),
+        "started": datetime.now().astimezone().isoformat(timespec="seconds"),
+        "git": {"commit": commit, "dirty": dirty},
+        "versions": package_versions(),
+        "platform": platform.platform(),
+        "devices": list(devices),
+        "cpus": os.cpu_count(),
+    }
+
+
+class RunDirectory:
+    """One run's directory. A trainer holds its lock, a reader does not.
+
+    Layout: config.yaml, meta.json, metrics.jsonl, TensorBoard events, checkpoints/, media/, summary.json.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.config_path = path / "config.yaml"
+        self.metrics = path / "metrics.jsonl"
+        self.checkpoints = path / "checkpoints"
+        self.media = path / "media"
+        self.summary = path / "summary.json"
+        self._lock: FileLock | None = None
+
+    @classmethod
+    def create(cls, root: str | Path, name: str, config_yaml: str, meta: dict[str, Any]) -> RunDirectory:
+        """Makes a new run directory under `root` and locks it; two started in the same second get different ones.
+
+        Raises:
+            UserError: the directory or a file in it cannot be written; exit code 1.
+        """
+        stem = f"{datetime.now():%Y-%m-%d_%H%M%S}_{re.sub(r'[^A-Za-z0-9._-]+', '-', name).strip('-') or 'run'}"
+        path = Path(root) / stem
+        with file_faults(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path = _make_unique(path)
+        run = cls(path)
+        run.lock()
+        with file_faults(path):
+            run.checkpoints.mkdir()
+            run.media.mkdir()
+        write_text(run.config_path, config_yaml)
+        write_json(path / "meta.json", {"kind": KIND, "name": name, **meta})  # last: it makes the directory a run
+        return run
+
+    @classmethod
+    def open(cls, path: str | Path, *, root: str | Path = "runs", lock: bool = False) -> RunDirectory:
+        """Opens an existing run: a path, a run's id under `root`, or `latest`, the newest run under `root`.
+
+        Raises:
+            UserError: there is no such directory, it is not a run, or (with `lock`) another process trains in it.
+        """
+        run = cls(find_run(path, root))
+        if lock:
+            run.lock()
+        return run
+
+    @property
+    def meta(self) -> dict[str, Any]:
+        """The content of meta.json."""
+        content: dict[str, Any] = json.loads((self.path / "meta.json").read_text(encoding="utf-8"))
+        return content
+
+    def lock(self) -> None:
+        """Claims the run for this process until `close` or the process's end, however it ends.
+
+        Raises:
+            UserError: another process holds it.
+        """
+        lock = FileLock(self.path / ".lock", thread_local=False)
+        holder = self.path / ".lock.pid"
+        with file_faults(self.path):
+            try:
+                lock.acquire(blocking=False)
+            except Timeout:
+                raise UserError(f"run {self.path} is being trained by another process{_pid(holder)}", exit_code=1) from None
+        self._lock = lock
+        write_text(holder, f"{os.getpid()}\n")
+
+    def in_training(self) -> bool:
+        """Whether a process trains in it now. To find out, the lock is held for an instant; False where that is not allowed."""
+        lock = FileLock(self.path / ".lock", thread_local=False)
+        try:
+            lock.acquire(blocking=False)
+        except Timeout:
+            return True
+        except OSError:
+            return False
+        lock.release()
+        return False
+
+    def write_summary(self, summary: dict[str, Any]) -> None:
+        """Writes summary.json, the outcome: also of a run that failed or was interrupted."""
+        write_json(self.summary, summary)
+
+    def close(self) -> None:
+        """Gives the lock back."""
+        if self._lock is not None:
+            self._lock.release()
+            self._lock = None
+
+
+def find_run(path: str | Path, root: str | Path = "runs") -> Path:
+    """The directory of a run named by path, by its id under `root`, or as `latest`.
+
+    Raises:
+        UserError: nothing is there, or what is there is not a run.
+    """
+    if str(path) == "latest":
+        return _latest(Path(root))
+    candidates = [Path(path), Path(root) / path]
+    found = next((candidate for candidate in candidates if candidate.is_dir()), None)
+    if found is None:
+        raise UserError(f"no run at {path}: give a run directory, its name under {root}/, or latest")
+    if not _is_run(found):
+        raise UserError(f"{found} is not a dreamerjax run: it has no config.yaml and meta.json written by one")
+    return found
+
+
+def _latest(root: Path) -> Path:
+    runs = [path for path in root.iterdir() if path.is_dir() and _is_run(path)] if root.is_dir() else []
+    if not runs:
+        raise UserError(f"no run under {root}/, so there is no latest one")
+    return max(runs, key=lambda run: (run.name[:STAMP_LENGTH], (run / "meta.json").stat().st_mtime_ns))
+
+
+def _is_run(path: Path) -> bool:
+    return read_json_object(path / "meta.json").get("kind") == KIND and (path / "config.yaml").is_file()
+
+
+def _make_unique(path: Path) -> Path:
+    for count in range(1, 1000):
+        unique = path if count == 1 else path.with_name(f"{path.name}_{count}")
+        with suppress(FileExistsError):
+            unique.mkdir()
+            return unique
+    raise FileExistsError(f"{path} and 998 names like it exist already")
+
+
+def _pid(holder: Path) -> str:
+    try:
+        return f" (pid {int(holder.read_text(encoding='utf-8'))})"
+    except (OSError, ValueError):
+        return ""

@@ -1,0 +1,105 @@
+"""The collapse watch: recognises in a run's metrics the failures that the research log describes. No JAX in here."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from dreamerjax.diagnostics import detectors, evaluations, trends
+from dreamerjax.diagnostics.detectors import Reader
+
+CLEAR = 2 / 3  # a finding ends when its level is this low, so that it does not flicker around 1
+SUSTAINED = 8  # logs in a row, 200 updates by default, before a condition seen in single logs counts
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What the detectors must know of the run."""
+
+    free_nats: float  # loss.free_nats, in nats
+    clip: bool  # whether loss.free_bits is `clip`: no gradient below the threshold
+
+
+@dataclass(frozen=True)
+class Finding:
+    """A failure that begins to show."""
+
+    name: str  # of the detector, see docs/metrics.md
+    env_step: int  # of the record with which it begins
+    update: int
+    evidence: str  # one line with the numbers
+
+
+@dataclass
+class _Case:
+    """A detector and what it found so far."""
+
+    name: str
+    read: Reader
+    sustained: int = 1  # readings in a row before the condition counts
+    streak: int = 0
+    active: bool = False
+    times: int = 0
+    first_step: int = 0
+    last_step: int = 0
+    evidence: str = ""
+
+    def observe(self, record: Mapping[str, float]) -> Finding | None:
+        """Takes in a record; returns a finding if one begins with it."""
+        reading = self.read(record)
+        if reading is None:
+            return None
+        step = int(record["env_step"])
+        self.streak = self.streak + 1 if reading.level >= 1 else 0
+        if reading.level <= CLEAR:
+            self.active = False
+        if self.active and self.streak:
+            self.last_step = step
+        if self.active or self.streak < self.sustained:
+            return None
+        self.active, self.last_step, self.times = True, step, self.times + 1
+        evidence = reading.evidence + (f", in {self.sustained} logs in a row" if self.sustained > 1 else "")
+        if self.times == 1:
+            self.first_step, self.evidence = step, evidence
+        return Finding(self.name, step, int(record["update"]), evidence)
+
+
+class CollapseWatch:
+    """A fold over the lines of metrics.jsonl: the same records give the same findings, whenever they are fed.
+
+    A finding begins when its condition comes true, lasts until the condition is clearly over, and may begin again. A
+    metric that a record lacks, or that is not finite, does not count. Memory is bounded, whatever the run's length.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        on_free_bits = detectors.dynamics_on_free_bits(settings.free_nats, settings.clip)
+        self._cases = [
+            _Case("evaluation_falls_while_values_rise", evaluations.EvaluationFalls()),
+            _Case("critic_saturates", evaluations.CriticSaturates()),
+            _Case("actor_loss_climbs", trends.ActorLossClimbs()),
+            _Case("kl_spike", trends.KLSpike()),
+            _Case("kl_collapse", detectors.kl_collapse, SUSTAINED),
+            _Case("latents_carry_nothing", detectors.latents_carry_nothing, SUSTAINED),
+            _Case("entropy_collapses", detectors.entropy_collapses, SUSTAINED),
+            _Case("continue_crash", detectors.continue_crash, SUSTAINED),
+            _Case("dynamics_on_free_bits", on_free_bits, SUSTAINED),
+            _Case("delusional_dreams", trends.DelusionalDreams()),
+            _Case("focus_always_on", trends.FocusAlwaysOn()),
+        ]
+
+    def observe(self, record: Mapping[str, float]) -> list[Finding]:
+        """Takes in the next line of metrics.jsonl, with `env_step` and `update`; returns the findings that begin with it."""
+        numbers = {name: value for name, value in record.items() if math.isfinite(value)}
+        return [finding for case in self._cases if (finding := case.observe(numbers)) is not None]
+
+    def summary(self) -> list[dict[str, Any]]:
+        """What was found so far, in order of appearance, JSON-able.
+
+        Each: `name`, `first_step` and `last_step` (environment steps at which the condition was first and last seen to
+        hold), `times` (how often it began), `evidence` (of the first time), `active` (whether it still lasts).
+        """
+        keys = ("name", "first_step", "last_step", "times", "evidence", "active")
+        found = sorted((case for case in self._cases if case.times), key=lambda case: case.first_step)
+        return [{key: getattr(case, key) for key in keys} for case in found]

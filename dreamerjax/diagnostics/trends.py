@@ -1,0 +1,101 @@
+"""Detectors of the collapse watch that set a metric beside its own past, in windows of training logs."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+from statistics import fmean, median
+
+from dreamerjax.diagnostics.detectors import Reading, Record
+from dreamerjax.diagnostics.evaluations import Baseline
+
+ACTOR_LOGS = 20  # the loss' level is a median of 500 updates: it climbed for 8,000 (01-20)
+ACTOR_CLIMB, ACTOR_FLOOR = 2.5, 0.05  # 0.1 to 0.3 (01-19); 0.036, then 0.107 (01-20), where a steady run had 0.002 to 0.007
+KL_SPIKE, KL_FLOOR = 3.0, 0.01  # nats; 0.004 to 0.017 is a factor of 4 (01-20); below the floor lies noise
+KL_LOGS, KL_BEFORE, KL_BEFORE_LEAST = 4, 200, 20  # 5,000 updates before: the spike took 1,500 to build up (01-20)
+RETURN_EXCESS = (
+    0.5  # of the real return, or of 1 where that is smaller: dream values tripled while episodes got 40% shorter (01-17)
+)
+FOCUS_SHARE, FOCUS_LOGS = 0.5, 40  # "always active": 1,000 updates without an actor-critic (01-18)
+
+
+class ActorLossClimbs:
+    """The actor is pushed away from a policy that was good: a leading sign of the collapse (01-19, 01-20).
+
+    Nothing is read before an evaluation was clearly better than the baseline: the loss rises from 0 as learning begins.
+    """
+
+    def __init__(self) -> None:
+        self._baseline = Baseline()
+        self._learned = False
+        self._losses: deque[float] = deque(maxlen=ACTOR_LOGS)
+        self._lowest: tuple[float, int] | None = None  # (level, environment step)
+
+    def __call__(self, record: Record) -> Reading | None:
+        self._baseline.observe(record)
+        if "eval/greedy/return_mean" in record:
+            self._learned |= self._baseline.gain(record["eval/greedy/return_mean"]) > 0
+        if "loss/actor" not in record or not self._learned:
+            return None
+        self._losses.append(record["loss/actor"])
+        if len(self._losses) < ACTOR_LOGS:
+            return None
+        level = median(self._losses)
+        if self._lowest is None or level < self._lowest[0]:
+            self._lowest = level, int(record["env_step"])
+        lowest, step = self._lowest
+        threshold = max(ACTOR_CLIMB * lowest, lowest + ACTOR_FLOOR, ACTOR_FLOOR)
+        evidence = f"the actor's loss rose from {lowest:.3g} (step {step:,}) to {level:.3g}, medians of {ACTOR_LOGS} logs"
+        return Reading(level / threshold, evidence)
+
+
+class KLSpike:
+    """Prior and posterior drift apart: dreams no longer follow the world (01-20)."""
+
+    def __init__(self) -> None:
+        self._values: deque[float] = deque(maxlen=KL_LOGS + KL_BEFORE)
+
+    def __call__(self, record: Record) -> Reading | None:
+        if "model/kl" not in record:
+            return None
+        self._values.append(record["model/kl"])
+        if len(self._values) < KL_LOGS + KL_BEFORE_LEAST:
+            return None
+        values: Sequence[float] = list(self._values)
+        recent, before = median(values[-KL_LOGS:]), median(values[:-KL_LOGS])
+        evidence = f"the KL is {recent:.2g} nats, {recent / max(before, 1e-9):.1f} times its median of the logs before"
+        return Reading(min(recent / max(KL_SPIKE * before, 1e-9), recent / KL_FLOOR), f"{evidence}, {before:.2g}")
+
+
+class DelusionalDreams:
+    """Dreams promise more than the same policy really gets, often long after the KL collapsed."""
+
+    def __init__(self) -> None:
+        self._kl: deque[float] = deque(maxlen=KL_BEFORE)
+
+    def __call__(self, record: Record) -> Reading | None:
+        if "model/kl" in record:
+            self._kl.append(record["model/kl"])
+        imagined, real = record.get("gap/return_imagined"), record.get("gap/return_real")
+        if imagined is None or real is None:
+            return None
+        excess = (imagined - real) / max(1.0, abs(real))  # a ratio would say nothing of negative returns
+        kl = f"; the KL is {self._kl[-1]:.2g} nats, its median {median(self._kl):.2g}" if self._kl else ""
+        return Reading(excess / RETURN_EXCESS, f"dreams promise a return of {imagined:.4g} where {real:.4g} follows{kl}")
+
+
+class FocusAlwaysOn:
+    """The world-model focus mode hardly ever ends: the actor-critic does not learn (01-18)."""
+
+    def __init__(self) -> None:
+        self._focus: deque[float] = deque(maxlen=FOCUS_LOGS)
+
+    def __call__(self, record: Record) -> Reading | None:
+        if "pacing/focus" not in record:
+            return None
+        self._focus.append(record["pacing/focus"])
+        if len(self._focus) < FOCUS_LOGS:
+            return None
+        share = fmean(self._focus)
+        evidence = f"the focus on the world model was on for {share:.0%} of the last {FOCUS_LOGS} logs"
+        return Reading(share / FOCUS_SHARE, evidence)

@@ -1,0 +1,71 @@
+"""What an environment's pictures become before the agent sees them.
+
+It is done where the environment is stepped, right after the step, so that a picture of 400 x 600 is never sent to another
+process or stored (research log, 01-03: that alone made collection 8.2 times faster).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from PIL import Image
+
+from dreamerjax.config.schema import EnvConfig
+from dreamerjax.core.errors import UserError
+
+WHOLE = (0.0, 1.0, 0.0, 1.0)
+
+
+@dataclass(frozen=True)
+class ImageView:
+    """How images are shown to the agent; the default shows them as they are."""
+
+    size: tuple[int, int] | None = None  # (height, width); None: their own
+    crop: tuple[float, float, float, float] = WHOLE  # top, bottom, left, right that are kept, as shares of the height and width
+    grayscale: bool = False
+    frames: int = 1  # the newest so many, one behind the other on the channel axis
+
+    @classmethod
+    def from_config(cls, config: EnvConfig) -> ImageView:
+        """The view that a configuration asks for."""
+        height, width = config.image_size
+        top, bottom, left, right = config.crop
+        return cls((height, width), (top, bottom, left, right), config.grayscale, config.frame_stack)
+
+    def shape(self, shape: tuple[int, ...]) -> tuple[int, int, int]:
+        """[H, W, C] of what becomes of images of this shape."""
+        height, width = self.size or shape[:2]
+        channels = shape[2] if len(shape) == 3 else 1
+        return height, width, (1 if self.grayscale and channels == 3 else channels) * self.frames
+
+    def show(self, image: np.ndarray) -> np.ndarray:
+        """One image, uint8 [H, W] or [H, W, C], as the agent sees one frame: uint8 [h, w, c].
+
+        Shrunk by the mean over the area of each pixel: a pole that is narrower than a pixel still leaves its shade.
+        """
+        gray = self.grayscale and image.ndim == 3 and image.shape[2] == 3
+        whole = image[:, :, None] if image.ndim == 2 else image
+        size = self.size or whole.shape[:2]
+        if not gray and self.crop == WHOLE and size == whole.shape[:2]:
+            return whole
+        if whole.shape[2] not in (1, 3):
+            return np.concatenate([self._resized(whole[:, :, i], size)[:, :, None] for i in range(whole.shape[2])], axis=2)
+        shown = self._resized(whole[:, :, 0] if whole.shape[2] == 1 else whole, size, gray=gray)
+        return shown[:, :, None] if shown.ndim == 2 else shown
+
+    def _resized(self, image: np.ndarray, size: tuple[int, int], *, gray: bool = False) -> np.ndarray:
+        picture = Image.fromarray(image)
+        if gray:
+            picture = picture.convert("L")
+        top, bottom, left, right = self.crop
+        box = (left * picture.width, top * picture.height, right * picture.width, bottom * picture.height)
+        return np.asarray(picture.resize((size[1], size[0]), Image.Resampling.BOX, box=box))
+
+
+def require_image(name: str, value: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """The image, or a UserError unless it is uint8 of the shape that the space declares."""
+    if not isinstance(value, np.ndarray) or value.dtype != np.uint8 or value.shape != shape:
+        found = f"{value.dtype} {value.shape}" if isinstance(value, np.ndarray) else type(value).__name__
+        raise UserError(f"image {name!r} must be uint8 {shape} as its space says, is {found}")
+    return value

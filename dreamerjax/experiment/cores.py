@@ -1,0 +1,47 @@
+"""The cores that this process may use, shared out to processes of its own."""
+
+from __future__ import annotations
+
+import os
+import queue
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
+
+Item = TypeVar("Item")
+
+
+def shares(jobs: int) -> list[list[int]]:
+    """The cores, divided among so many jobs; with more jobs than cores, several share one."""
+    cores = sorted(os.sched_getaffinity(0))
+    if jobs > len(cores):
+        return [[cores[job % len(cores)]] for job in range(jobs)]
+    return [cores[job * len(cores) // jobs : (job + 1) * len(cores) // jobs] for job in range(jobs)]
+
+
+def launched(cores: Sequence[int]) -> list[str]:
+    """What a command line begins with to run on these cores alone and to die with this process."""
+    return [sys.executable, "-m", "dreamerjax.experiment.launch", str(os.getpid()), ",".join(map(str, cores))]
+
+
+def side_by_side(work: Callable[[Item, list[int]], None], items: Iterable[Item], jobs: int) -> None:
+    """`work(item, cores)` for every item, `jobs` at a time, each on its own share of the cores.
+
+    Raises what the first item that failed raised, when all have been worked on.
+    """
+    free = queue.SimpleQueue[list[int]]()
+    for share in shares(jobs):
+        free.put(share)
+
+    def one(item: Item) -> None:
+        cores = free.get()
+        try:
+            work(item, cores)
+        finally:
+            free.put(cores)
+
+    with ThreadPoolExecutor(jobs) as pool:
+        ended = [pool.submit(one, item) for item in items]
+    for future in ended:
+        future.result()

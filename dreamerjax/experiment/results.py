@@ -1,0 +1,136 @@
+"""What runs wrote down, read into arrays and numbers that can be compared."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from dreamerjax.config.flat import flatten
+from dreamerjax.core.errors import UserError
+from dreamerjax.experiment.design import TOLERANCE, Budget, Metric, Statistic
+from dreamerjax.storage.logger import WALL_CLOCK, read_metrics
+
+FIELDS = {Budget.env_steps: "env_step", Budget.updates: "update", Budget.seconds: WALL_CLOCK}  # of each line of metrics.jsonl
+UNITS = {Budget.env_steps: "environment steps", Budget.updates: "updates", Budget.seconds: "seconds"}
+_TICKS = {Budget.env_steps: "env.num_envs", Budget.updates: "train.updates_per_call"}
+
+
+@dataclass(frozen=True)
+class Run:
+    """The content of a run directory."""
+
+    path: Path
+    records: tuple[dict[str, Any], ...]  # lines of metrics.jsonl, at least one
+    config: dict[str, Any]  # flat, dotted keys
+    meta: dict[str, Any]
+    summary: dict[str, Any]  # empty if the run never wrote it
+
+    @property
+    def name(self) -> str:
+        """The directory's name, which says nothing of the machine that it is on."""
+        return self.path.name
+
+    @property
+    def seed(self) -> Any:
+        """The seed of the run."""
+        return self.config.get("train.seed", self.meta.get("seed"))
+
+    @property
+    def commit(self) -> str:
+        """First ten digits of the code's commit."""
+        return ((self.meta.get("git") or {}).get("commit") or "unknown")[:10]
+
+    @property
+    def dirty(self) -> bool:
+        """Whether the run started with changes that were not committed."""
+        return bool((self.meta.get("git") or {}).get("dirty"))
+
+    @property
+    def findings(self) -> tuple[str, ...]:
+        """Names of what the collapse watch saw, each once, in order; none of a run that had no such watch."""
+        return tuple(dict.fromkeys(finding["name"] for finding in self.summary.get("findings") or ()))
+
+
+def read_run(path: Path) -> Run:
+    """Reads a run directory, also one that is being trained.
+
+    Raises:
+        UserError: a file of it is missing, damaged or empty.
+    """
+    import yaml
+
+    try:
+        records = tuple(read_metrics(path / "metrics.jsonl"))
+        config = yaml.safe_load((path / "config.yaml").read_text(encoding="utf-8"))
+        meta = json.loads((path / "meta.json").read_text(encoding="utf-8"))
+        summary_file = path / "summary.json"
+        summary = json.loads(summary_file.read_text(encoding="utf-8")) if summary_file.exists() else {}
+    except FileNotFoundError as error:
+        raise UserError(f"run {path.name} has no {Path(error.filename).name}") from error
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        raise UserError(f"run {path.name} cannot be read: {error}") from error
+    if not records:
+        raise UserError(f"run {path.name} logged nothing")
+    return Run(path, records, flatten(config), meta, summary)
+
+
+def curve(run: Run, metric: str, budget: Budget) -> tuple[np.ndarray, np.ndarray]:
+    """Budget spent [n], not decreasing, and value of the metric there [n].
+
+    Raises:
+        UserError: the run never logged the metric; the nearest one that it logged is named.
+    """
+    field = FIELDS[budget]
+    points = [(record[field], record[metric]) for record in run.records if record.get(metric) is not None]
+    if not points:
+        known = sorted({key for record in run.records for key in record} - set(FIELDS.values()))
+        near = get_close_matches(metric, known, n=1, cutoff=0.5)
+        hint = f"did you mean {near[0]}?" if near else f"it has {', '.join(known[:8]) or 'none'}"
+        raise UserError(f"run {run.name} has no metric {metric}; {hint}")
+    table = np.array(points, dtype=np.float64)
+    table = table[np.argsort(table[:, 0], kind="stable")]
+    return table[:, 0], table[:, 1]
+
+
+def end(run: Run, budget: Budget) -> float:
+    """How much of the budget the run had spent at its last record of any kind."""
+    return float(max(record[FIELDS[budget]] for record in run.records))
+
+
+def reaches(run: Run, budget: Budget, at: float) -> bool:
+    """Whether the run went on until `at`, or until 1% before it."""
+    return end(run, budget) >= at * (1 - TOLERANCE)
+
+
+def value(run: Run, metric: Metric) -> float:
+    """The run's number.
+
+    `last` is the last value at or before `at`; the others are over all values from `start` to `at`. A vector of environments
+    passes a step count by less than one tick, a call of several updates likewise: values so little past `at` count too.
+
+    Raises:
+        UserError: the run ended before `at`, never logged the metric, logged it only outside the window, or a value in it is
+            not finite. Such a run cannot be compared.
+    """
+    unit = UNITS[metric.budget]
+    if not reaches(run, metric.budget, metric.at):
+        raise UserError(f"run {run.name} ended after {end(run, metric.budget):,.0f} of {metric.at:,} {unit}")
+    spent, values = curve(run, metric.name, metric.budget)
+    start = 0 if metric.statistic is Statistic.last else metric.start
+    window = values[(spent >= start) & (spent <= metric.at + _tick(run, metric.budget))]
+    if not len(window):
+        raise UserError(f"run {run.name} has no {metric.name} from {start:,} to {metric.at:,} {unit}")
+    number = float(window[-1] if metric.statistic is Statistic.last else getattr(np, metric.statistic.value)(window))
+    if not np.isfinite(number):
+        raise UserError(f"run {run.name}: {metric.name} is not finite")
+    return number
+
+
+def _tick(run: Run, budget: Budget) -> int:
+    """By how much the budget may pass a mark: one short of a step of all environments, or of a call of several updates."""
+    return int(run.config.get(_TICKS[budget], 1)) - 1 if budget in _TICKS else 0

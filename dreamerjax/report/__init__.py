@@ -1,0 +1,4 @@
+"""One run as one HTML page: `python -m dreamerjax.report run=runs/<id>`.
+
+Reads run directories and imports no JAX. Nothing imports it.
+"""

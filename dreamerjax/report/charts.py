@@ -1,0 +1,161 @@
+"""The diagrams of a report, as SVG: learning curves, and a panel for each group of metrics."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from io import BytesIO
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from dreamerjax.visualization.learning_curve import draw_learning_curve, series
+from dreamerjax.visualization.style import COLORS, GREY
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+MOST_POINTS = 1_000  # of a line; a longer one becomes the smallest and the largest of each of half as many groups
+
+LONG_NAME = 26  # characters of a metric beside which there is no room for another one
+
+
+@dataclass(frozen=True)
+class Panel:
+    """Metrics that belong in one diagram."""
+
+    title: str
+    unit: str  # of the vertical axis
+    metrics: tuple[str, ...]
+    dots: tuple[str, ...] = ()  # metrics of the examinations: few, so drawn as dots
+    log: bool = False  # logarithmic where all values are positive
+    zero: bool = False  # a line at 0
+    only_changing: bool = False  # left out where every metric is constant
+
+    @property
+    def all_metrics(self) -> tuple[str, ...]:
+        """Lines, then dots."""
+        return (*self.metrics, *self.dots)
+
+
+PANELS = (
+    Panel(
+        "Values and returns",
+        "discounted return",
+        ("dream/value_mean", "dream/return_mean", "critic/replay_value"),
+        dots=("gap/return_imagined", "gap/return_real"),
+    ),
+    Panel("The critic's lag", "normalised return", ("dream/critic_lag", "actor/advantage_magnitude"), zero=True),
+    Panel("Randomness", "share of the largest", ("actor/randomness", "model/posterior_randomness")),
+    Panel("KL and what dynamics learn from it", "nats", ("loss/dynamics", "model/kl"), dots=("gap/kl",), log=True),
+    Panel(
+        "Losses of the world model",
+        "loss, before its weight",
+        ("loss/decoder", "loss/reward", "loss/continue_", "loss/representation"),
+        log=True,
+    ),
+    Panel("Losses of the critic", "nats", ("loss/critic", "loss/replay_critic"), log=True),
+    Panel("Loss of the actor", "loss", ("loss/actor",), zero=True),
+    Panel("Return scale", "return", ("dream/return_scale",)),
+    Panel(
+        "Gradient norms",
+        "norm before clipping",
+        ("gradient_norm/world_model", "gradient_norm/actor", "gradient_norm/critic"),
+        log=True,
+    ),
+    Panel("How long dreams last", "probability", ("dream/continue_3", "dream/weight_last", "batch/terminal_rate")),
+    Panel("Entropy of the latents", "nats", ("model/prior_entropy", "model/posterior_entropy")),
+    Panel("Surprise", "log ratio", ("wm/surprise/total_log_ratio", "wm/surprise/max_component_log_ratio"), zero=True),
+    Panel(
+        "Pacing",
+        "share of the updates",
+        ("pacing/model", "pacing/behavior", "pacing/focus", "pacing/camp", "pacing/kl_pause"),
+        only_changing=True,
+    ),
+)
+
+
+def learning_curve(records: Sequence[dict[str, Any]], threshold: float | None) -> bytes:
+    """SVG of the returns of evaluations and training episodes."""
+    return _svg(draw_learning_curve(records, "", threshold, size=(7.2, 4.4)))
+
+
+def draw_panel(panel: Panel, records: Sequence[dict[str, Any]]) -> bytes | None:
+    """SVG of a panel; None where none of its metrics was logged, or has a finite value."""
+    lines = {name: _finite(*series(records, name)) for name in panel.all_metrics}
+    lines = {name: line for name, line in lines.items() if len(line[0])}
+    if not lines or (panel.only_changing and all(np.ptp(values) == 0 for _, values in lines.values())):
+        return None
+    from matplotlib.backends.backend_agg import FigureCanvasAgg  # slow to import
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(5.2, 3.3), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.add_subplot()
+    for name, color in zip(panel.all_metrics, COLORS, strict=False):
+        if name in lines:
+            _draw_line(axes, name, *lines[name], color=color, dots=name in panel.dots)
+    if panel.zero:
+        axes.axhline(0, color=GREY, linewidth=1)
+    if panel.log and all((values > 0).all() for _, values in lines.values()):
+        _use_log(axes)
+    _dress(axes, panel)
+    columns = 1 if max(map(len, lines)) > LONG_NAME else 2
+    figure.legend(frameon=False, fontsize=9, loc="outside lower left", ncols=columns)
+    return _svg(figure)
+
+
+def thinned(steps: np.ndarray, values: np.ndarray, most: int = MOST_POINTS) -> tuple[np.ndarray, np.ndarray]:
+    """At most so many points of a line [n], [n] that keep its peaks: of each group the smallest and the largest."""
+    if len(steps) <= most:
+        return steps, values
+    groups = np.array_split(np.arange(len(steps)), most // 2)
+    chosen = [index for group in groups for index in sorted((group[values[group].argmin()], group[values[group].argmax()]))]
+    return steps[chosen], values[chosen]
+
+
+def _finite(steps: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    return steps[np.isfinite(values)], values[np.isfinite(values)]
+
+
+def _draw_line(axes: Axes, name: str, steps: np.ndarray, values: np.ndarray, *, color: str, dots: bool) -> None:
+    if dots:
+        axes.plot(steps, values, "o", color=color, markersize=6, label=name, zorder=3)
+    else:
+        alone = "o" if len(steps) == 1 else None
+        axes.plot(*thinned(steps, values), color=color, linewidth=1.5, marker=alone, label=name)
+
+
+def _use_log(axes: Axes) -> None:
+    from matplotlib.ticker import LogLocator, NullFormatter
+
+    axes.set_yscale("log")
+    low, high = axes.get_ylim()
+    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if high / low < 1000 else (1,)))
+    axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
+    axes.yaxis.set_minor_formatter(NullFormatter())
+
+
+def _dress(axes: Axes, panel: Panel) -> None:
+    from matplotlib.ticker import MaxNLocator
+
+    axes.set_title(panel.title, loc="left", fontsize=11, fontweight="bold")
+    axes.set_xlabel("environment steps", fontsize=9)
+    axes.set_ylabel(panel.unit, fontsize=9)
+    axes.tick_params(which="both", labelsize=9)
+    axes.xaxis.set_major_locator(MaxNLocator(nbins=5, integer=True))
+    axes.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
+    axes.grid(axis="y", color="#e3e5e8", linewidth=0.8)
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right"]].set_visible(False)
+
+
+def _svg(figure: Figure) -> bytes:
+    """The same bytes for the same figure."""
+    from matplotlib import rc_context
+
+    file = BytesIO()
+    with rc_context({"svg.hashsalt": "dreamerjax"}):
+        figure.savefig(file, format="svg", metadata={"Date": None, "Creator": None})
+    return file.getvalue()

@@ -1,0 +1,234 @@
+"""Checkpoints through orbax: asynchronous, atomic, verified leaf by leaf when they are read.
+
+A checkpoint is one directory `save_<number>`, numbered in the order of saving, with up to three items: `state` and
+`replay` (arrays by their path, `/` between keys) and `info` (JSON: the step, the caller's values, and for every array
+its path, dtype, shape and CRC-32). The number is not the step: a run that fell back to an earlier checkpoint reaches
+the same step again, and must never remove a good checkpoint before its successor is on disk.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import logging
+import os
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from dreamerjax.core.errors import UserError
+from dreamerjax.storage.leaves import DamagedError, flatten, json_crc, manifest, stored, unflatten, verified
+from dreamerjax.storage.orbax_handler import array_handler, orbax
+
+PREFIX = "save"
+DIGITS = 6
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Restored:
+    """What `CheckpointStore.restore` read."""
+
+    step: int  # as given to save
+    arrays: dict[str, Any]  # nested dict of NumPy arrays
+    replay: dict[str, Any] | None  # None: not saved, or not asked for
+    info: dict[str, Any]  # as given to save, through JSON
+
+
+class CheckpointStore:
+    """The newest few checkpoints in one directory. One process saves; any may read meanwhile."""
+
+    def __init__(self, directory: str | Path, keep: int) -> None:
+        """Touches nothing yet; orbax, slow to import, is imported by the first call that needs it.
+
+        Args:
+            directory: of the checkpoints; the first save makes it.
+            keep: how many of the newest to keep, at least 1.
+        """
+        self.directory = Path(directory).absolute()
+        self._keep = keep
+        self._manager: Any = None  # orbax's CheckpointManager, from the first save on
+        self._damaged: set[int] = set()
+
+    def save(self, step: int, arrays: Mapping[str, Any], replay: Mapping[str, Any] | None, info: Mapping[str, Any]) -> None:
+        """Copies everything, then writes it in the background; waits first for a save that is still running.
+
+        The caller may change its NumPy arrays and donate its JAX arrays as soon as this returns.
+
+        Args:
+            step: what `restore` and `steps` call this checkpoint. It may be saved again: the later one counts.
+            arrays: nested dict of arrays and numbers (a number comes back as a 0-d array).
+            replay: dict of arrays, large perhaps, that are read only when asked for.
+            info: JSON-able values.
+
+        Raises:
+            UserError: this checkpoint or the one before could not be written; exit code 1. Earlier ones are intact.
+            TypeError: a leaf is not an array or a number, or a key is not a string.
+        """
+        ocp = orbax()
+        items: dict[str, Any] = {}
+        content: dict[str, Any] = {"step": int(step), "info": json.loads(json.dumps(dict(info))), "leaves": {}}
+        for name, tree in (("state", arrays), ("replay", replay)):
+            if tree is None:
+                continue
+            leaves = flatten(tree)
+            content["leaves"][name] = manifest(leaves)
+            if with_bytes := stored(leaves):
+                items[name] = ocp.args.PyTreeSave(with_bytes)  # orbax copies NumPy arrays before its save returns
+        items["info"] = ocp.args.JsonSave({**content, "crc32": json_crc(content)})
+        with self._write_faults():
+            manager = self._open_manager(ocp)
+            manager.wait_until_finished()
+            number = max(self._numbers(), default=0) + 1
+            for damaged in self._damaged.intersection(manager.all_steps()):
+                manager.delete(damaged)
+            self._damaged.clear()
+            manager.save(number, args=ocp.args.Composite(**items), force=True)
+
+    def restore(self, step: int | None = None, with_replay: bool = True) -> Restored:
+        """Reads the newest checkpoint, or the newest one of `step`, and verifies all that it reads.
+
+        A damaged checkpoint is named in a logged warning and the one saved before it is used. The next save removes
+        the damaged one.
+
+        Args:
+            step: which one; None for the newest.
+            with_replay: whether to read the replay too.
+
+        Raises:
+            UserError: there is no checkpoint, none of that step, or none that is undamaged.
+        """
+        self.wait()
+        tried: set[int] = set()
+        damaged: list[str] = []
+        # Listed anew each time: a trainer may have replaced what this process listed before.
+        while numbers := [number for number in self._numbers() if number not in tried]:
+            tried.add(number := numbers[-1])
+            try:
+                content = self._read_info(number)
+                if step is None or content["step"] == step:
+                    return self._read_items(number, content, with_replay)
+            except Exception as error:  # damage surfaces as almost any type
+                if self._path(number).exists():  # else a trainer removed it while it was being read
+                    self._damaged.add(number)
+                    damaged.append(str(self._path(number)))
+                    log.warning("checkpoint %s is damaged and not used: %s", self._path(number), _one_line(error))
+        if damaged:
+            raise UserError(f"no undamaged checkpoint{_of(step)}: damaged are {', '.join(damaged)}", exit_code=1)
+        raise UserError(f"no checkpoint{_of(step)} in {self.directory}; there are {self.steps() or 'none'}")
+
+    def latest_step(self) -> int | None:
+        """The step of the newest checkpoint with a readable info; None if there is none."""
+        return next(self._steps_newest_first(), None)
+
+    def steps(self) -> list[int]:
+        """The steps of all checkpoints with a readable info, each once, ascending."""
+        return sorted(set(self._steps_newest_first()))
+
+    def wait(self) -> None:
+        """Waits until what was saved is on disk.
+
+        Raises:
+            UserError: it could not be written; exit code 1.
+        """
+        if self._manager is not None:
+            with self._write_faults():
+                self._manager.wait_until_finished()
+
+    def close(self) -> None:
+        """Waits as `wait` does and ends every background thread. Harmless when repeated."""
+        if self._manager is not None:
+            with self._write_faults():
+                self._manager.close()
+            self._manager = None
+
+    def _open_manager(self, ocp: Any) -> Any:
+        if self._manager is None:
+            options = ocp.CheckpointManagerOptions(
+                max_to_keep=self._keep,
+                step_prefix=PREFIX,
+                step_format_fixed_length=DIGITS,
+                cleanup_tmp_directories=True,  # what a killed process was writing
+                lightweight_initialize=True,  # else damaged metadata of an old checkpoint would be an error here
+            )
+            handlers = {"state": array_handler(), "replay": array_handler(), "info": ocp.JsonCheckpointHandler()}
+            self._manager = ocp.CheckpointManager(self.directory, options=options, item_handlers=handlers)
+        return self._manager
+
+    @contextmanager
+    def _write_faults(self) -> Iterator[None]:
+        try:
+            yield
+        except Exception as error:  # OSError or, from tensorstore, ValueError and others
+            manager, self._manager = self._manager, None
+            for _ in range(2):  # the first call may raise the failed save's error again before it ends the threads
+                with suppress(Exception):
+                    manager.close() if manager is not None else None
+            message = f"cannot write a checkpoint in {self.directory}: {_reason(error)}"
+            raise UserError(message, exit_code=1) from error
+
+    def _numbers(self) -> list[int]:
+        return [int(path.name.removeprefix(f"{PREFIX}_")) for path in saved_in(self.directory)]
+
+    def _path(self, number: int) -> Path:
+        return self.directory / f"{PREFIX}_{number:0{DIGITS}d}"
+
+    def _steps_newest_first(self) -> Iterator[int]:
+        self.wait()
+        for number in reversed(self._numbers()):
+            with suppress(Exception):  # restore is where damage is reported
+                yield self._read_info(number)["step"]
+
+    def _read_info(self, number: int) -> dict[str, Any]:
+        ocp = orbax()
+        with ocp.Checkpointer(ocp.JsonCheckpointHandler()) as checkpointer:
+            info = checkpointer.restore(self._path(number) / "info")
+        content = {key: info[key] for key in ("step", "info", "leaves")}
+        if json_crc(content) != info["crc32"]:
+            raise DamagedError("the checksum of its info does not match")
+        return content
+
+    def _read_items(self, number: int, content: dict[str, Any], with_replay: bool) -> Restored:
+        ocp = orbax()
+        trees: dict[str, dict[str, Any]] = {}
+        with ocp.Checkpointer(array_handler()) as checkpointer:
+            for name, entries in content["leaves"].items():
+                if name == "replay" and not with_replay:
+                    continue
+                arrays: dict[str, np.ndarray] = {}
+                if any("dtype" in entry and 0 not in entry["shape"] for entry in entries):
+                    arrays = checkpointer.restore(self._path(number) / name)
+                trees[name] = unflatten(verified(entries, arrays))
+        return Restored(content["step"], trees["state"], trees.get("replay"), content["info"])
+
+
+def saved_in(directory: Path) -> list[Path]:
+    """The checkpoints in a store's directory in the order of saving, damaged ones too; empty where there is no directory."""
+    name = re.compile(rf"{PREFIX}_\d{{{DIGITS},}}")
+    paths = [path for path in directory.iterdir() if name.fullmatch(path.name)] if directory.is_dir() else []
+    return sorted(paths, key=lambda path: int(path.name.removeprefix(f"{PREFIX}_")))
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())[:300] or type(error).__name__
+
+
+def _reason(error: Exception) -> str:
+    """The operating system's words for a failed write, which tensorstore hides at the end of a long message."""
+    known = [os.strerror(code) for code in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EROFS)]
+    chain: BaseException | None = error
+    while chain is not None:  # cleaning up after the failed write may have failed too, and hidden it
+        if found := next((reason for reason in known if reason in str(chain)), None):
+            return found
+        chain = chain.__cause__ or chain.__context__
+    return _one_line(error)
+
+
+def _of(step: int | None) -> str:
+    return "" if step is None else f" of step {step}"

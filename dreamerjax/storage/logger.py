@@ -1,0 +1,260 @@
+"""What a run writes down as it goes: metrics.jsonl, TensorBoard events, and the display in the terminal."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import struct
+import sys
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any, TextIO
+
+from dreamerjax.core.files import file_faults, plain, write_text
+from dreamerjax.storage.progress import ProgressDisplay
+from dreamerjax.storage.sinks import FanOut, Sink
+
+EPISODE_RETURN = "episode/return"  # one line per finished training episode
+WALL_CLOCK = "time"  # this key, and every key under "time/", differs between two equal runs
+PNG_START = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR"  # signature and first chunk of every PNG; width and height follow
+PNG_CHANNELS = {0: 1, 2: 3, 3: 3, 4: 2, 6: 4}  # by color type
+FLUSH_SECONDS = 10.0  # between flushes of the TensorBoard file; metrics.jsonl is flushed with every line
+
+
+class RunLogger:
+    """Logs of one run. A context manager: leaving it closes the files and the display.
+
+    `scalars` accepts any keys. Three kinds mean something to the display and the learning curve: `episode/return`,
+    `eval/<policy>/return_mean` with its `_min`, `_max` and `_std`, and `loss/*`. A value that depends on the machine's
+    speed belongs under `time/`, so that the rest of the file is equal for equal runs.
+    """
+
+    def __init__(
+        self,
+        run_dir: str | Path,
+        *,
+        progress: bool,
+        total_steps: int = 0,
+        stream: TextIO | None = None,
+        sinks: Mapping[str, Callable[[Path], Sink]] | None = None,
+    ) -> None:
+        """Opens metrics.jsonl for appending; nothing else is created before it is needed.
+
+        Args:
+            run_dir: the run's directory.
+            progress: whether to show a display in the terminal.
+            total_steps: environment steps of the whole run, for the bar and the ETA.
+            stream: where the display goes; standard output by default.
+            sinks: other places for scalars, from `chosen_sinks`.
+
+        Raises:
+            UserError: metrics.jsonl cannot be written; exit code 1, as in every method here.
+        """
+        self.path = Path(run_dir) / "metrics.jsonl"
+        self._directory = Path(run_dir)
+        with file_faults(self.path):
+            self._file = self.path.open("a", encoding="utf-8")
+        self._start = time.monotonic()
+        self._purge_step: int | None = None
+        self._events: EventFile | None = None
+        self._display = ProgressDisplay(Path(run_dir).name, total_steps, stream or sys.stdout) if progress else None
+        self._sinks = FanOut(sinks or {}, self._directory, self.message)
+
+    def truncate_after(self, update: int, env_step: int) -> int:
+        """Forgets what was logged after a checkpoint, for a run that continues from it; call it before any logging.
+
+        Lines of metrics.jsonl with a larger update or a larger environment step are dropped, a half-written last line
+        too; TensorBoard hides its events of larger steps. The clock goes on from the last line that is kept.
+
+        Returns:
+            The number of lines dropped.
+        """
+        records = read_metrics(self.path)
+        kept = [record for record in records if record["update"] <= update and record["env_step"] <= env_step]
+        with file_faults(self.path):
+            self._file.close()
+        write_text(self.path, "".join(_line(record) for record in kept))
+        with file_faults(self.path):
+            self._file = self.path.open("a", encoding="utf-8")
+        self._start = time.monotonic() - max((record[WALL_CLOCK] for record in kept), default=0.0)
+        self._purge_step = env_step + 1
+        return len(records) - len(kept)
+
+    def scalars(self, step: int, values: Mapping[str, Any], *, updates: int) -> None:
+        """Writes one line of metrics.jsonl and one TensorBoard event, and tells the other sinks.
+
+        Args:
+            step: environment steps so far.
+            values: numbers by name; 0-d arrays too. A non-finite one is written as "NaN", "Infinity" or "-Infinity".
+            updates: updates so far.
+        """
+        numbers = {key: float(value) for key, value in values.items()}
+        seconds = round(time.monotonic() - self._start, 3)
+        with file_faults(self.path):
+            self._file.write(_line({**numbers, "env_step": int(step), "update": int(updates), WALL_CLOCK: seconds}))
+            self._file.flush()
+        self._event_file().scalars(step, numbers)
+        self._sinks.scalars(int(step), numbers, int(updates))
+        if self._display is not None:
+            self._display.values(numbers)
+
+    def progress(self, step: int, updates: int) -> None:
+        """Tells the display where the run is. Cheap: call it in every iteration."""
+        if self._display is not None:
+            self._display.progress(step, updates)
+
+    def message(self, text: str) -> None:
+        """Prints a line above the display, or nothing without one."""
+        if self._display is not None:
+            self._display.message(text)
+
+    def log_text(self, tag: str, text: str, step: int = 0) -> None:
+        """Puts a text (Markdown) into TensorBoard."""
+        self._event_file().text(step, tag, text)
+
+    def image(self, tag: str, png: bytes | Path, step: int) -> None:
+        """Puts a picture, a PNG or the path of one, into TensorBoard."""
+        self._event_file().image(step, tag, png if isinstance(png, bytes) else png.read_bytes())
+
+    def close(self) -> None:
+        """Ends the sinks and the display, and closes the files. Harmless when repeated."""
+        self._sinks.close()
+        if self._display is not None:
+            self._display.close()
+        events, self._events = self._events, None
+        try:
+            with file_faults(self.path):
+                self._file.close()
+        finally:
+            if events is not None:
+                events.close()
+
+    def __enter__(self) -> RunLogger:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
+        self.close()
+
+    def _event_file(self) -> EventFile:
+        if self._events is None:
+            self._events = EventFile(self._directory, self._purge_step)
+        return self._events
+
+
+class EventFile:
+    """A TensorBoard event file, written in the calling thread: a full disk is an error here and not a lost thread."""
+
+    def __init__(self, directory: Path, purge_step: int | None) -> None:
+        """Creates the file.
+
+        Args:
+            directory: of the run.
+            purge_step: TensorBoard hides what earlier files say of this step and later ones; None hides nothing.
+        """
+        from tensorboardX.event_file_writer import EventsWriter  # slow to import
+        from tensorboardX.proto.event_pb2 import Event, SessionLog
+
+        self._path = directory / "events.out.tfevents"  # what all event files' names begin with
+        self._event = Event
+        self._flushed = time.monotonic()
+        with file_faults(self._path):
+            self._writer = EventsWriter(str(directory / "events"), f".{os.getpid()}.{time.time_ns()}")
+        if purge_step is not None:
+            session = SessionLog(status=SessionLog.START)
+            self._write(Event(step=purge_step, wall_time=time.time(), session_log=session))
+
+    def scalars(self, step: int, numbers: Mapping[str, float]) -> None:
+        """Writes all numbers as one event."""
+        from tensorboardX.proto.summary_pb2 import Summary
+
+        values = [Summary.Value(tag=tag, simple_value=number) for tag, number in numbers.items()]
+        self._write(self._event(step=step, wall_time=time.time(), summary=Summary(value=values)))
+
+    def text(self, step: int, tag: str, text: str) -> None:
+        """Writes a text."""
+        from tensorboardX.summary import text as text_summary
+
+        self._write(self._event(step=step, wall_time=time.time(), summary=text_summary(tag, text)))
+
+    def image(self, step: int, tag: str, png: bytes) -> None:
+        """Writes a picture; ValueError if it is not a PNG."""
+        signature, width, height, _, color_type = struct.unpack(">16sIIBB", png[:26].ljust(26, b"\0"))
+        if signature != PNG_START:
+            raise ValueError(f"{tag}: not a PNG")
+        self._image(step, tag, png, (width, height), PNG_CHANNELS[color_type])
+
+    def animation(self, step: int, tag: str, gif: bytes, size: tuple[int, int]) -> None:
+        """Writes an animated GIF of `size` (width, height) in pixels: what TensorBoard shows as a video."""
+        self._image(step, tag, gif, size, channels=3)
+
+    def close(self) -> None:
+        """Flushes and closes the file."""
+        with file_faults(self._path):
+            self._writer.close()
+
+    def _image(self, step: int, tag: str, content: bytes, size: tuple[int, int], channels: int) -> None:
+        from tensorboardX.proto.summary_pb2 import Summary
+
+        width, height = size
+        image = Summary.Image(width=width, height=height, colorspace=channels, encoded_image_string=content)
+        summary = Summary(value=[Summary.Value(tag=tag, image=image)])
+        self._write(self._event(step=step, wall_time=time.time(), summary=summary))
+
+    def _write(self, event: Any) -> None:
+        with file_faults(self._path):
+            self._writer.write_event(event)
+            if time.monotonic() - self._flushed > FLUSH_SECONDS:
+                self._writer.flush()
+                self._flushed = time.monotonic()
+
+
+def read_metrics(path: str | Path) -> list[dict[str, Any]]:
+    """The lines of a metrics.jsonl, non-finite numbers as floats again. A truncated last line is left out.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        json.JSONDecodeError: a line other than the last one is not JSON.
+    """
+    lines = Path(path).read_text(encoding="utf-8").split("\n")
+    return [_numbers(json.loads(line)) for line in lines[:-1]]  # what follows the last newline is not a whole line
+
+
+def read_sound_metrics(path: str | Path) -> tuple[list[dict[str, float]], list[int]]:
+    """What can be read of a metrics.jsonl that may be damaged.
+
+    A line is sound if it is an object of numbers and says at which `env_step` and `update` it was written.
+
+    Returns:
+        The sound lines, and the numbers, from 1, of those that are not. A truncated last line is in neither.
+
+    Raises:
+        OSError: there is no such file, or it cannot be read.
+    """
+    lines = Path(path).read_text(encoding="utf-8", errors="replace").split("\n")[:-1]
+    records = [_sound(line) for line in lines]
+    damaged = [number for number, record in enumerate(records, 1) if record is None]
+    return [record for record in records if record is not None], damaged
+
+
+def _sound(line: str) -> dict[str, float] | None:
+    try:
+        record = {key: float(value) for key, value in json.loads(line).items()}
+        return record if math.isfinite(record["env_step"]) and math.isfinite(record["update"]) else None
+    except (ValueError, TypeError, AttributeError, KeyError, OverflowError):
+        return None
+
+
+def without_wall_clock(record: Mapping[str, Any]) -> dict[str, Any]:
+    """A line of metrics without what differs between two equal runs: `time` and all keys under `time/`."""
+    return {key: value for key, value in record.items() if key != WALL_CLOCK and not key.startswith(f"{WALL_CLOCK}/")}
+
+
+def _numbers(record: dict[str, Any]) -> dict[str, Any]:
+    return {key: float(value) if isinstance(value, str) else value for key, value in record.items()}
+
+
+def _line(record: Mapping[str, Any]) -> str:
+    return json.dumps(plain(dict(record)), sort_keys=True, allow_nan=False) + "\n"

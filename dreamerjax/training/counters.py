@@ -1,0 +1,51 @@
+"""Where a run is, next to what the collector counts: part of every checkpoint."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from dreamerjax.diagnostics.surprise import SurpriseState
+from dreamerjax.training.update_schedule import PacingState
+
+
+@dataclass
+class Counters:
+    """Where a run is, next to what the collector counts."""
+
+    updates: int = 0
+    pacing: PacingState = field(default_factory=PacingState)
+    surprise: SurpriseState = field(default_factory=SurpriseState)
+    last_step: int | None = None  # of the last evaluation
+    last_return: float | None = None
+    last_sampled_return: float | None = None
+    best_step: int | None = None
+    best_return: float | None = None  # of the greedy evaluations
+    solved_step: int | None = None  # first evaluation that reached train.stop_at_return
+    solved_seconds: float | None = None
+    examined_step: int = 0  # of the last comparison of dreams with reality
+    baseline_return: float | None = None  # mean episode return of the random policy
+    baseline_returns: list[float] = field(default_factory=list)
+    metric_sums: dict[str, tuple[float, int]] = field(default_factory=dict)  # and counts, since the last log
+    metric_count: int = 0  # updates since the last log
+    fault: str | None = None  # an error in the middle of a tick, after which this state was saved
+    seconds: float = 0.0  # spent in earlier processes of this run
+
+    @property
+    def owed_updates(self) -> int:
+        """Updates made on the train ratio's account."""
+        return self.updates - self.pacing.extra_updates
+
+    @classmethod
+    def from_json(cls, saved: dict[str, Any]) -> Counters:
+        """The inverse of `dataclasses.asdict` and JSON."""
+        gates: dict[str, Any] = {
+            key: tuple(value) if isinstance(value, list) else value for key, value in saved["pacing"].items()
+        }
+        sums = {key: tuple(value) for key, value in saved["metric_sums"].items()}
+        nested = {
+            "pacing": PacingState(**gates),
+            "surprise": SurpriseState(**saved["surprise"]),
+            "metric_sums": sums,
+        }
+        return cls(**{**saved, **nested})

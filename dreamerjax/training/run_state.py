@@ -1,0 +1,215 @@
+"""Everything that a training run holds, and how it goes into and out of a checkpoint."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from dreamerjax.agent.policy import Policy
+from dreamerjax.agent.state import BEHAVIOR_LOSSES, Hyper, Params, acting_params, hyper_from_config, pack, unpack
+from dreamerjax.config.cli import config_to_yaml
+from dreamerjax.config.schema import Config, FreeBits, Mode
+from dreamerjax.core.errors import UserError
+from dreamerjax.core.files import write_text
+from dreamerjax.core.run_directory import RunDirectory, collect_meta
+from dreamerjax.core.types import ActFunction as CollectingPolicy
+from dreamerjax.data.collector import Collector, EvaluationResult
+from dreamerjax.data.episodes import PlayedEpisode
+from dreamerjax.diagnostics.calibration import Examination
+from dreamerjax.diagnostics.collapse import CollapseWatch, Settings
+from dreamerjax.envs.random_rollouts import random_policy
+from dreamerjax.storage import compatibility
+from dreamerjax.storage.checkpoints import CheckpointStore
+from dreamerjax.storage.logger import RunLogger, read_metrics
+from dreamerjax.storage.sinks import chosen_sinks
+from dreamerjax.training import update_schedule
+from dreamerjax.training.build import ACTING_SEED, RANDOM_SEED, build_replay, build_world, derived_seed
+from dreamerjax.training.counters import Counters
+from dreamerjax.training.evaluation import Evaluator
+from dreamerjax.training.runtime import Stopwatch, Trace
+from dreamerjax.training.warm_start import Beginning, begin
+
+
+class Session:
+    """A run in progress. Its pieces are public: the loop in `train.py` reads as what it does with them."""
+
+    def __init__(self, config: Config, run: RunDirectory | None) -> None:
+        """Build everything; `run` is the directory to continue, None makes a new one.
+
+        Raises UserError for an environment, device or directory that cannot be used.
+        """
+        sinks = chosen_sinks(config)  # before anything is made: a package may be missing
+        self.config = config
+        self.started = time.monotonic()
+        self.counters = Counters()
+        self.stopwatch = Stopwatch()
+        self.world = build_world(config)
+        self.family = compatibility.fingerprint(config, self.world.spec)
+        self.replay = build_replay(self.world)
+        beginning = begin(self.world, self.family) if run is None else Beginning(self.world.initial_state())
+        self._given = beginning.policy  # acting parameters that this run does not train
+        self.run = run or self._new_run(beginning.source)
+        self.logger = RunLogger(self.run.path, progress=True, total_steps=update_schedule.last_step(config.train), sinks=sinks)
+        profiled = range(config.profile_start, config.profile_start + config.profile_updates) if config.profile else range(0)
+        self.trace = Trace(self.run.path / "profile", profiled.start, profiled.stop, self.logger.message)
+        self.latest = CheckpointStore(self.run.checkpoints / "latest", config.run.checkpoints_to_keep)
+        self.best = CheckpointStore(self.run.checkpoints / "best", 1)
+        self.collector = Collector(self.world.envs, self.world.spec, self.replay, config.train.seed)
+        self.random = np.random.Generator(np.random.PCG64((config.train.seed, RANDOM_SEED)))
+        self.random_policy = random_policy(self.world.spec.action, self.random)
+        self.learner = self.world.learner(beginning.state)
+        acting, seed = self._given or self.learner.acting, derived_seed(config.train.seed, ACTING_SEED)
+        self.policy = Policy(self.world.networks, acting, config.env.num_envs, seed, greedy=False)
+        self._hyper = hyper_from_config(config)
+        self.watch = self._new_watch()
+        self.evaluator = Evaluator(self.world)
+
+    def _new_run(self, source: dict[str, Any] | None) -> RunDirectory:
+        config, world = self.config, self.world
+        meta = {"source": source} | collect_meta(
+            hypothesis=config.run.hypothesis,
+            primary_metric=config.run.primary_metric,
+            family=self.family,
+            devices=[str(device) for device in world.devices],
+            seed=config.train.seed,
+        )
+        return RunDirectory.create(config.run.root, config.run.name, config_to_yaml(config), meta)
+
+    def _new_watch(self) -> CollapseWatch:
+        return CollapseWatch(Settings(self.config.loss.free_nats, clip=self.config.loss.free_bits is FreeBits.clip))
+
+    def follow(self, acting: dict[str, Params]) -> None:
+        """Collect with these parameters from now on, unless the policy was given from elsewhere."""
+        if self._given is None:
+            self.policy.params = acting
+
+    @property
+    def collecting(self) -> CollectingPolicy:
+        """What acts once the random steps are over.
+
+        While only the world model is trained that is the random policy or a given one, whose latents are of another model and
+        not stored.
+        """
+        if self.config.mode is not Mode.bootstrap:
+            return self.policy
+        return self.random_policy if self._given is None else lambda *inputs: (self.policy(*inputs)[0], {})
+
+    @property
+    def evaluates(self) -> bool:
+        """Whether there is a policy in training to evaluate."""
+        return self.config.mode is not Mode.bootstrap
+
+    @property
+    def model_scales(self) -> dict[str, float]:
+        """Weight of each loss of the world model."""
+        return {name: scale for name, scale in vars(self.config.loss.scales).items() if name not in BEHAVIOR_LOSSES}
+
+    def hyper(self, plan: update_schedule.Plan) -> Hyper:
+        """The traced numbers of an update."""
+        scale = np.float32(plan.lr_scale)
+        return self._hyper._replace(
+            actor_lr=self._hyper.actor_lr * scale, critic_lr=self._hyper.critic_lr * scale, entropy=np.float32(plan.entropy)
+        )
+
+    def record(self, values: Mapping[str, float], step: int | None = None) -> None:
+        """Log metrics at an environment step, by default the present one, and say what the collapse watch finds in them."""
+        step, updates = self.env_steps if step is None else step, self.counters.updates
+        self.logger.scalars(step, values, updates=updates)
+        for finding in self.watch.observe({**values, "env_step": step, "update": updates}):
+            text = f"{finding.name}: {finding.evidence}"
+            self.logger.message(f"step {step}: warning: {text}")
+            self.logger.log_text("findings", text, step)
+
+    @property
+    def env_steps(self) -> int:
+        """Environment steps so far, over all streams."""
+        return self.collector.env_steps
+
+    @property
+    def seconds(self) -> float:
+        """Wall time of the run, earlier processes included."""
+        return self.counters.seconds + time.monotonic() - self.started
+
+    @property
+    def solved(self) -> bool:
+        """Whether a greedy evaluation has reached `train.stop_at_return`."""
+        wanted, best = self.config.train.stop_at_return, self.counters.best_return
+        return wanted is not None and best is not None and best >= wanted
+
+    def evaluate(self) -> dict[str, EvaluationResult]:
+        """Evaluate the averaged agent, greedy and sampled; the sampled episodes are kept if dreams are due to be examined."""
+        return self.evaluator.play(acting_params(self.learner.average()), self.env_steps, keep=self._dreams_due)
+
+    @property
+    def _dreams_due(self) -> bool:
+        """Whether a multiple of `monitor.dreams_every` has been passed since the last examination."""
+        return update_schedule.crossed(self.counters.examined_step, self.env_steps, self.config.monitor.dreams_every)
+
+    def examine(self, played: Sequence[PlayedEpisode]) -> Examination:
+        """Compare the averaged agent's dreams with held-out episodes of its sampled policy."""
+        self.counters.examined_step = self.env_steps
+        return self.evaluator.examine(self.learner.average(), played, self.env_steps)
+
+    def save(self, store: CheckpointStore, *, with_replay: bool) -> None:
+        """Write a checkpoint in the background: all that `restore` needs to go on bit for bit."""
+        collector, collector_info = self.collector.state_dict()
+        replay, replay_info = self.replay.state_dict() if with_replay else (None, {})
+        info = {
+            "family": self.family,
+            "counters": asdict(self.counters) | {"seconds": self.seconds},
+            "collector": collector_info,
+            "replay": replay_info,
+            "random": self.random.bit_generator.state,
+        }
+        arrays = {"train": pack(self.learner.state()), "policy": self.policy.state_dict(), "collector": collector}
+        if self._given is not None:
+            arrays["given_policy"] = self._given
+        store.save(self.env_steps, arrays, replay, info)
+
+    def restore(self) -> tuple[bool, str]:
+        """Load the newest undamaged checkpoint: (whether the run goes on exactly, or why not).
+
+        Raises UserError if there is none or it is of another family.
+        """
+        restored = self.latest.restore()
+        compatibility.require_same(restored.info["family"], self.family, str(self.run.path))
+        if restored.replay is None:
+            raise UserError(f"the checkpoint in {self.latest.directory} has no replay", exit_code=1)
+        self.learner = self.world.learner(unpack(restored.arrays["train"], self.learner.state()))
+        self.replay.load_state_dict(restored.replay, restored.info["replay"])
+        self.random.bit_generator.state = restored.info["random"]
+        if given := restored.arrays.get("given_policy"):
+            self._given = jax.tree.map(jnp.asarray, given)
+        self.policy.params = self._given or self.learner.acting
+        self.policy.load_state_dict(restored.arrays["policy"])
+        self.counters = Counters.from_json(restored.info["counters"])
+        # To resume a run that pacing stopped is to overrule it.
+        self.counters.pacing = replace(self.counters.pacing, stop=False)
+        exact, reason = self.collector.load_state_dict(restored.arrays["collector"], restored.info["collector"])
+        if self.counters.fault is not None:
+            exact, reason = False, f"the run was saved after a fault in the middle of a step: {self.counters.fault}"
+            self.counters.fault = None
+        self.logger.truncate_after(self.counters.updates, self.env_steps)
+        self.watch = self._new_watch()
+        for record in read_metrics(self.run.metrics):
+            self.watch.observe(record)
+        write_text(self.run.config_path, config_to_yaml(replace(self.config, resume=None)))
+        return exact, reason
+
+    def close(self) -> None:
+        """Finish background writes and end every process, thread and lock."""
+        try:
+            self.trace.close()
+            self.latest.close()
+            self.best.close()
+        finally:
+            self.logger.close()
+            self.world.envs.close()
+            self.evaluator.close()
+            self.run.close()

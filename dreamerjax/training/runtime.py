@@ -1,0 +1,129 @@
+"""The process around a run: JAX's start-up, signals, and the time since the process began."""
+
+from __future__ import annotations
+
+import os
+import resource
+import signal
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+
+import jax
+
+from dreamerjax.config.schema import Config
+
+
+def prepare(config: Config) -> None:
+    """Set up JAX before its first use: virtual CPU devices, and the cache of compiled programs.
+
+    The CPU client's thread pool keeps its size, one thread a core: a larger one makes updates half as slow again. Loops
+    of collectives that never block can hang with it, so the training loop waits for each update before it sends the next.
+    """
+    jax.config.update("jax_num_cpu_devices", config.parallel.devices or len(os.sched_getaffinity(0)))
+    if config.compilation_cache:
+        keep_programs()
+
+
+def keep_programs() -> None:
+    """Keep compiled programs between processes.
+
+    They lie in `$XDG_CACHE_HOME/dreamerjax` (`~/.cache/dreamerjax`), or where JAX_COMPILATION_CACHE_DIR says.
+    """
+    home = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache"))
+    directory = os.environ.get("JAX_COMPILATION_CACHE_DIR", str(home / "dreamerjax" / "xla"))
+    jax.config.update("jax_compilation_cache_dir", directory)
+    jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+
+
+class Stopwatch:
+    """How much of the wall time since the first update (which compiles) was spent on anything but updates."""
+
+    def __init__(self) -> None:
+        self.first_update: float | None = None  # seconds since the process started
+        self._since = 0.0
+        self._busy = 0.0
+
+    def update(self, started: float) -> None:
+        """An update that was started at this time.monotonic() has just been received."""
+        now = time.monotonic()
+        if self.first_update is None:
+            self.first_update, self._since = process_seconds(), now
+        else:
+            self._busy += now - started
+
+    @property
+    def overhead(self) -> float:
+        """Share of the wall time in [0, 1]: sampling, logging, evaluations, and collection that no update hid."""
+        total = time.monotonic() - self._since
+        return 1.0 - self._busy / total if self._busy else 0.0
+
+
+class Trace:
+    """A jax.profiler trace of the updates in [first, after); an empty range makes none."""
+
+    def __init__(self, directory: Path, first: int, after: int, say: Callable[[str], None]) -> None:
+        """Writes below `directory`, and says so when it has."""
+        self._directory, self._first, self._after, self._say = directory, first, after, say
+        self._running = False
+
+    def before(self, update: int, count: int) -> None:
+        """Call when `count` updates from number `update` on are about to start and those before are done."""
+        if self._running and update >= self._after:
+            self.close()
+        elif not self._running and update < self._after and update + count > self._first:
+            jax.profiler.start_trace(str(self._directory))
+            self._running = True
+
+    def close(self) -> None:
+        """Write what there is: also when the run ends within the range."""
+        if self._running:
+            self._running = False
+            jax.profiler.stop_trace()
+            self._say(f"trace written below {self._directory}")
+
+
+class Stop:
+    """Set by SIGINT and SIGTERM: the loop ends at its next safe point. A second SIGINT interrupts at once."""
+
+    def __init__(self) -> None:
+        self.signal: int | None = None
+
+    def __call__(self, number: int, frame: FrameType | None) -> None:
+        if self.signal is not None and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        self.signal = number
+
+    @property
+    def exit_code(self) -> int:
+        """128 + the signal's number, as shells report it; 0 without one."""
+        return 128 + self.signal if self.signal is not None else 0
+
+
+@contextmanager
+def stop_on_signals() -> Iterator[Stop]:
+    """Handle SIGINT and SIGTERM for the duration of the block."""
+    stop = Stop()
+    previous = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield stop
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+
+
+def process_seconds() -> float:
+    """Seconds since this process was started, imports included."""
+    started = int(Path("/proc/self/stat").read_text().rpartition(")")[2].split()[19]) / os.sysconf("SC_CLK_TCK")
+    return time.clock_gettime(time.CLOCK_BOOTTIME) - started
+
+
+def memory_mb() -> float:
+    """Resident memory of this process in MB, or its peak where the system does not tell; subprocesses are not counted."""
+    try:
+        return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 1e6
+    except OSError:
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3

@@ -1,0 +1,155 @@
+"""Environments whose values are known in closed form, learned in seconds by the real loop to the known values."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+import jax
+import numpy as np
+import pytest
+from gymnasium.spaces import Box, Discrete
+
+from dreamerjax import train
+from dreamerjax.agent import actor_critic
+from dreamerjax.agent.state import Batch
+from dreamerjax.agent.world_model import Latent, feature, observe
+from dreamerjax.config.schema import BehaviorConfig, BinsConfig, Config, EnvConfig, OptimConfig, ParallelConfig, RunConfig
+from dreamerjax.config.schema import TrainConfig as LoopConfig
+from dreamerjax.networks.layers import apply
+from dreamerjax.ops import scalars
+from dreamerjax.training.build import replay_batch
+from dreamerjax.training.run_state import Session
+from dreamerjax.training.runtime import Stop
+from tests.helpers import model_config
+
+GAMMA = 0.8
+
+
+class Probe(gym.Env[Any, Any]):
+    """Ends after one step, or two for `delay`. The last step's reward is 1, the number first seen, or a right choice."""
+
+    observation_space = Box(-1.0, 1.0, (1,), np.float32)
+    action_space = Discrete(2)
+
+    def __init__(self, kind: str) -> None:
+        self._kind = kind
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
+        super().reset(seed=seed)
+        self._seen = float(self.np_random.choice([-1.0, 1.0])) if self._kind in ("observation", "action") else 0.0
+        self._steps = 0
+        return np.array([self._seen], np.float32), {}
+
+    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        self._steps += 1
+        ended = self._steps == (2 if self._kind == "delay" else 1)
+        reward = {"observation": self._seen, "action": float((action == 1) == (self._seen > 0))}.get(self._kind, 1.0)
+        return np.array([0.5], np.float32), reward * ended, ended, False, {}
+
+
+gym.register("Known-v0", lambda **options: Probe(**options))
+
+
+@dataclass(frozen=True)
+class Learned:
+    """What the trained agent says of replayed steps [N], and what happened there."""
+
+    observation: np.ndarray
+    reward: np.ndarray
+    is_first: np.ndarray
+    is_last: np.ndarray
+    predicted_reward: np.ndarray
+    continues: np.ndarray  # probability, the discount included
+    value: np.ndarray
+    policy: np.ndarray  # [N, 2]
+
+
+def learn(kind: str, directory: Path, steps: int = 1000) -> Learned:
+    """Train on a probe with the loop of train.py: an update for every other environment step."""
+    config = Config(
+        env=EnvConfig(id="Known-v0", kwargs={"kind": kind}, num_envs=4),
+        model=model_config(units=16, hidden=16, bins=BinsConfig(31, -2.0, 2.0)),
+        train=LoopConfig(
+            steps=steps, train_ratio=16.0, batch_size=8, batch_length=4, updates_per_call=4, random_steps=64,
+            eval_every=0, checkpoint_every=10**6, log_every=10**6,
+        ),
+        behavior=BehaviorConfig(horizon=3, starts=0, gamma=GAMMA),
+        optim=OptimConfig(model_lr=3e-3, actor_lr=3e-3, critic_lr=3e-3, warmup=10),
+        parallel=ParallelConfig(devices=1),
+        run=RunConfig(root=str(directory)),
+    )  # fmt: skip
+    session = Session(config, None)
+    try:
+        assert train.train(session, Stop()) == "finished"
+        return read_out(session)
+    finally:
+        session.close()
+
+
+def read_out(session: Session) -> Learned:
+    """Heads on the posterior of freshly sampled sequences."""
+    networks, params = session.world.networks, session.learner.state().params
+    sample = session.replay.sample(1, 64)
+    batch: Batch = jax.tree.map(lambda leaf: leaf[0], replay_batch(session.world.spec, sample))
+
+    @jax.jit
+    def heads(params: Any, key: jax.Array) -> dict[str, jax.Array]:
+        model = params["world_model"]
+        previous = np.concatenate([batch.context_action[None], batch.action[:-1]])
+        start = Latent(batch.context_deter, jax.nn.one_hot(batch.context_stoch, networks.rssm.classes))
+        uniform = jax.random.uniform(key, (*batch.reward.shape, networks.rssm.groups))
+        encoded = jax.nn.one_hot(previous[..., 0], 2)
+        posterior = observe(networks, model, batch.observations, encoded, batch.is_first, start, uniform)
+        inputs = feature(posterior.latent)
+        reward_logits = apply(networks.reward, model["reward"], inputs)
+        return {
+            "predicted_reward": scalars.two_hot_mean(reward_logits, networks.bins),
+            "continues": jax.nn.sigmoid(apply(networks.continue_, model["continue"], inputs)[..., 0]),
+            "value": actor_critic.value(networks, params["critic"], inputs),
+            "policy": jax.nn.softmax(apply(networks.actor, params["actor"], inputs)),
+        }
+
+    said = {name: np.asarray(value).reshape(-1, *value.shape[2:]) for name, value in heads(params, jax.random.key(0)).items()}
+    flat = {name: getattr(batch, name).reshape(-1) for name in ("reward", "is_first", "is_last")}
+    (observation,) = batch.observations.values()
+    return Learned(observation=observation.reshape(-1), **flat, **said)
+
+
+def test_a_constant_reward_is_predicted_and_valued(tmp_path: Path) -> None:
+    """One step, reward 1: the value of the first state is 1, whatever the discount."""
+    learned = learn("constant", tmp_path)
+    np.testing.assert_allclose(learned.predicted_reward[learned.is_last], 1.0, atol=0.1)
+    np.testing.assert_allclose(learned.predicted_reward[learned.is_first], 0.0, atol=0.1)
+    np.testing.assert_allclose(learned.continues[learned.is_last], 0.0, atol=0.1)
+    np.testing.assert_allclose(learned.continues[learned.is_first], GAMMA, atol=0.1)
+    np.testing.assert_allclose(learned.value[learned.is_first], 1.0, atol=0.1)
+
+
+def test_a_reward_that_was_announced_is_predicted_and_valued(tmp_path: Path) -> None:
+    """The number seen first is the reward, at a step that looks the same for both: it must be remembered."""
+    learned = learn("observation", tmp_path)
+    first, last = learned.is_first, learned.is_last
+    assert set(learned.reward[last]) == {-1.0, 1.0}
+    assert np.abs(learned.predicted_reward[last] - learned.reward[last]).mean() < 0.15
+    assert np.abs(learned.value[first] - learned.observation[first]).mean() < 0.15
+
+
+def test_the_rewarded_action_is_chosen(tmp_path: Path) -> None:
+    """Action 1 where +1 is seen, action 0 where -1 is: probability near 1, and the value that follows from it."""
+    learned = learn("action", tmp_path, steps=2000)
+    first = learned.is_first
+    right = np.where(learned.observation[first] > 0, learned.policy[first, 1], learned.policy[first, 0])
+    assert right.mean() > 0.9
+    assert learned.value[first].mean() == pytest.approx(1.0, abs=0.15)
+
+
+def test_a_reward_one_step_later_is_worth_gamma(tmp_path: Path) -> None:
+    """Two steps, reward 1 at the end: the second state is worth 1, the first gamma."""
+    learned = learn("delay", tmp_path)
+    middle = ~learned.is_first & ~learned.is_last
+    assert learned.value[middle].mean() == pytest.approx(1.0, abs=0.1)
+    assert learned.value[learned.is_first].mean() == pytest.approx(GAMMA, abs=0.08)
+    np.testing.assert_allclose(learned.predicted_reward[middle], 0.0, atol=0.15)

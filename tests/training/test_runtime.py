@@ -1,0 +1,111 @@
+"""The process around a run."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+from dreamerjax.training.runtime import Stop, Stopwatch, Trace, memory_mb, process_seconds, stop_on_signals
+
+PREPARED = """
+import jax
+from dreamerjax.config.cli import load_config
+from dreamerjax.training.runtime import prepare
+prepare(load_config(["parallel.devices=4"]))
+jax.jit(lambda x: x + 1)(1.0)
+print(jax.local_device_count(), jax.config.jax_compilation_cache_dir)
+"""
+
+
+def test_prepared_process_has_devices_and_a_cache_of_programs(tmp_path: Path) -> None:
+    hidden = ("JAX_COMPILATION_CACHE_DIR", "PJRT_NPROC")
+    environment = {key: value for key, value in os.environ.items() if key not in hidden} | {"XDG_CACHE_HOME": str(tmp_path)}
+    environment["PYTHONPATH"] = str(Path(__file__).parents[2])
+    done = subprocess.run([sys.executable, "-c", PREPARED], env=environment, capture_output=True, text=True, check=True)
+    cache = tmp_path / "dreamerjax" / "xla"
+    assert done.stdout == f"4 {cache}\n"
+    assert list(cache.iterdir())
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_is_noted_and_handlers_are_put_back(number: signal.Signals, code: int) -> None:
+    before = signal.getsignal(number)
+    with stop_on_signals() as stop:
+        assert (stop.signal, stop.exit_code) == (None, 0)
+        os.kill(os.getpid(), number)
+        assert (stop.signal, stop.exit_code) == (number, code)
+    assert signal.getsignal(number) is before
+
+
+def test_only_a_second_interrupt_interrupts_at_once() -> None:
+    stop = Stop()
+    stop(signal.SIGINT, None)
+    stop(signal.SIGTERM, None)
+    with pytest.raises(KeyboardInterrupt):
+        stop(signal.SIGINT, None)
+
+
+def test_process_seconds_go_on_and_began_before_this_test() -> None:
+    first = process_seconds()
+    time.sleep(0.05)
+    assert 0.0 < first < process_seconds()
+
+
+def test_memory_is_that_of_this_process() -> None:
+    before = memory_mb()
+    kept = np.ones(25_000_000)  # 200 MB
+    assert 100 < memory_mb() - before < 400
+    assert len(kept)
+
+
+def test_overhead_is_what_is_left_of_the_wall_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 100.0
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    watch = Stopwatch()
+    watch.update(started=90.0)  # compiles, and is not counted
+    assert watch.first_update is not None
+    assert watch.overhead == 0.0
+    now = 105.0
+    watch.update(started=102.0)
+    now = 110.0
+    watch.update(started=105.0)
+    assert watch.overhead == pytest.approx(1 - (3.0 + 5.0) / 10.0)
+
+
+@pytest.mark.parametrize(
+    ("first", "after", "count", "started", "stopped"),
+    [
+        (13, 15, 1, 13, 15),
+        (10, 11, 1, 10, 11),
+        (13, 15, 4, 10, 18),  # a call of four updates is traced if one of them is wanted
+        (15, 16, 4, 14, 18),
+        (18, 100, 1, 18, 30),  # the run ends first
+        (8, 12, 1, 10, 12),  # the run was resumed in the middle
+        (3, 5, 1, None, None),
+        (0, 0, 1, None, None),
+        (100, 105, 1, None, None),
+    ],
+)
+def test_trace_covers_the_range(
+    monkeypatch: pytest.MonkeyPatch, first: int, after: int, count: int, started: int | None, stopped: int | None
+) -> None:
+    """Of a process that makes updates 10 to 29."""
+    now, events, said = 0, [], list[str]()
+    monkeypatch.setattr(jax.profiler, "start_trace", lambda directory: events.append((directory, now)))
+    monkeypatch.setattr(jax.profiler, "stop_trace", lambda: events.append(("", now)))
+    trace = Trace(Path("profile"), first, after, said.append)
+    for now in range(10, 30, count):
+        trace.before(now, count)
+    now = 30
+    trace.close()
+    trace.close()
+    assert events == ([] if started is None else [("profile", started), ("", stopped)])
+    assert said == ([] if started is None else ["trace written below profile"])
