@@ -46,7 +46,7 @@ lint: $(STAMP)  ## check style, types and the order of the rooms
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/lint-imports --no-color
+	$(BIN)/lint-imports
 
 format: $(STAMP)  ## rewrite the code in the checked style
 	$(BIN)/ruff check --fix .

@@ -21,9 +21,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from dreamerjax.agent.learner import updates
 from dreamerjax.agent.policy import Policy
-from dreamerjax.agent.state import Batch, TrainState, hyper_from_config, settings_from_config
-from dreamerjax.agent.update import train_many
+from dreamerjax.agent.state import Batch, TrainState, hyper_from_config, options_from_config
 from dreamerjax.config.cli import load_config
 from dreamerjax.config.schema import EnvConfig
 from dreamerjax.core.machine import machine
@@ -132,8 +132,8 @@ def picture_rates(config: EnvConfig) -> dict[str, float]:
 
 def update_flops(world: World, state: TrainState, batches: Batch) -> float:
     """Floating-point operations of one update on the whole batch, by XLA's cost analysis."""
-    settings, hyper = settings_from_config(world.config), hyper_from_config(world.config)
-    return count_flops(partial(train_many, world.networks, settings), hyper, state, batches)
+    options, hyper = options_from_config(world.config), hyper_from_config(world.config)
+    return count_flops(partial(updates, world.networks, options), hyper, state, batches)
 
 
 def run_presets(presets: Sequence[str], updates: int, devices: int) -> list[dict[str, Any]]:

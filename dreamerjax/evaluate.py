@@ -19,13 +19,10 @@ from dreamerjax.agent.inference import Agent
 from dreamerjax.config.cli import main
 from dreamerjax.core.errors import UserError
 from dreamerjax.core.files import write_json
-from dreamerjax.data.collector import EvaluationResult, evaluate_policy
-from dreamerjax.data.episodes import PlayedEpisode
-from dreamerjax.diagnostics.calibration import EPISODES, Examination, Examiner, words
-from dreamerjax.diagnostics.dream_rollout import Watcher
-from dreamerjax.envs import Envs, make_vector_env
+from dreamerjax.diagnostics.calibration import EPISODES, words
+from dreamerjax.training.evaluation import Acting, EvaluationResult, Evaluator
 from dreamerjax.training.runtime import keep_programs
-from dreamerjax.visualization.calibration_figures import write_examination
+from dreamerjax.visualization.calibration_figures import write_calibration
 from dreamerjax.visualization.dream_film import FPS, draw_dream
 from dreamerjax.visualization.episode_film import Film
 from dreamerjax.visualization.video import write_video
@@ -36,13 +33,6 @@ class Checkpoint(Enum):
 
     latest = "latest"
     best = "best"
-
-
-class Acting(Enum):
-    """Which policy: the most probable action, or a sample."""
-
-    greedy = "greedy"
-    sampled = "sampled"
 
 
 @dataclass
@@ -88,33 +78,10 @@ def describe(result: EvaluationResult) -> dict[str, Any]:
     }
 
 
-def play(agent: Agent, config: EvaluateConfig, acting: Acting, episodes: int) -> EvaluationResult:
-    """Play episodes; those of the sampled policy are kept for an examination if there is to be one."""
-    keep = EPISODES if config.gap and acting is Acting.sampled else 0
-    envs = make_vector_env(agent.config.env, min(config.num_envs, episodes))
-    return play_in(envs, agent, config, acting, episodes, keep)
-
-
-def play_in(envs: Envs, agent: Agent, config: EvaluateConfig, acting: Acting, episodes: int, keep: int) -> EvaluationResult:
-    """Play episodes in these environments, of which the first `keep` are kept, and end the environments."""
-    try:
-        policy = agent.policy(envs.num_envs, greedy=acting is Acting.greedy, seed=config.seed)
-        return evaluate_policy(envs, agent.spec, policy, episodes, config.seed, keep=keep)
-    finally:
-        envs.close()
-
-
-def examine(agent: Agent, played: Sequence[PlayedEpisode], seed: int) -> Examination:
-    """Compare the agent's dreams with episodes of its sampled policy."""
-    behavior = agent.config.behavior
-    examiner = Examiner(agent.networks, horizon=behavior.horizon, gamma=behavior.gamma, lambda_=behavior.lambda_)
-    return examiner(agent.all_params, played, seed)
-
-
-def write_videos(agent: Agent, film: Film | None, config: EvaluateConfig) -> list[Path]:
+def write_videos(agent: Agent, evaluator: Evaluator, film: Film | None, config: EvaluateConfig) -> list[Path]:
     """Play one more episode with the seed of the first: film it if there is a film for it, and dream along if asked to."""
-    envs: Envs = film.envs if film is not None else make_vector_env(agent.config.env, 1)
-    (episode,) = play_in(envs, agent, config, config.policy, episodes=1, keep=1).played
+    envs = None if film is None else film.envs
+    (episode,) = evaluator.play(agent.all_params, config.policy, 1, config.seed, keep=1, envs=envs).played
 
     def write(kind: str, frames: Sequence[Image], fps: float) -> Path:
         name = f"{kind}_{agent.env_step:09d}_{config.checkpoint.value}_{config.policy.value}"
@@ -123,7 +90,7 @@ def write_videos(agent: Agent, film: Film | None, config: EvaluateConfig) -> lis
     written = [write("episode", film.frames(episode), film.fps)] if film is not None else []
     if config.dream:
         env = agent.config.env
-        dream = Watcher(agent.networks, agent.config.behavior.gamma)(agent.all_params, episode, config.seed)
+        dream = evaluator.watch(agent.all_params, episode, config.seed)
         written.append(write("dream", draw_dream(dream, env.id, heading(agent, config), env.frame_stack), FPS))
     return written
 
@@ -141,16 +108,21 @@ def run(config: EvaluateConfig) -> int:
     started = time.monotonic()
     keep_programs()
     agent = Agent.load(config.run, checkpoint=config.checkpoint.value, root=config.root)
-    with Film(agent.config.env) if config.video else nullcontext() as film:
-        evaluate(agent, config, started)
-        if config.video or config.dream:
-            print("videos:\n  " + "\n  ".join(map(str, write_videos(agent, film, config))))
+    evaluator = Evaluator(agent.config, agent.spec, agent.networks, config.seed, most_envs=config.num_envs)
+    try:
+        with Film(agent.config.env) if config.video else nullcontext() as film:
+            evaluate(agent, evaluator, config, started)
+            if config.video or config.dream:
+                print("videos:\n  " + "\n  ".join(map(str, write_videos(agent, evaluator, film, config))))
+    finally:
+        evaluator.close()
     return 0
 
 
-def evaluate(agent: Agent, config: EvaluateConfig, started: float) -> None:
+def evaluate(agent: Agent, evaluator: Evaluator, config: EvaluateConfig, started: float) -> None:
     """Everything but the videos; `started` is when the command was."""
-    result = play(agent, config, config.policy, config.episodes)
+    keep = EPISODES if config.gap and config.policy is Acting.sampled else 0
+    result = evaluator.play(agent.all_params, config.policy, config.episodes, config.seed, keep=keep)
     source = {
         "run": str(agent.run.path),
         "checkpoint": config.checkpoint.value,
@@ -160,11 +132,11 @@ def evaluate(agent: Agent, config: EvaluateConfig, started: float) -> None:
         "seed": config.seed,
     }
     report = source | describe(result)
-    examination = None
+    calibration = None
     if config.gap:
-        played = result.played or play(agent, config, Acting.sampled, EPISODES).played
-        examination = examine(agent, played, config.seed)
-        report["gap"] = {name.removeprefix("gap/"): value for name, value in examination.metrics.items()}
+        sampled = result if keep else evaluator.play(agent.all_params, Acting.sampled, EPISODES, config.seed, keep=EPISODES)
+        calibration = evaluator.calibrate(agent.all_params, sampled.played, config.seed)
+        report["gap"] = {name.removeprefix("gap/"): value for name, value in calibration.metrics.items()}
     name = f"evaluation_{config.checkpoint.value}_{config.policy.value}.json"
     output = Path(config.output) if config.output else agent.run.path / name
     write_json(output, report)
@@ -176,10 +148,10 @@ def evaluate(agent: Agent, config: EvaluateConfig, started: float) -> None:
         f"std {report['return_std']:.2f}, min {report['return_min']:.2f}, max {report['return_max']:.2f}\n"
         f"{time.monotonic() - started:.1f} s, written to {output}"
     )
-    if examination is not None:
-        print(words(examination, len(played), extra=config.policy is Acting.greedy))
+    if calibration is not None:
+        print(words(calibration, len(sampled.played), extra=config.policy is Acting.greedy))
         title, stack = heading(agent, config), agent.config.env.frame_stack
-        pictures = write_examination(examination, agent.run.media, agent.env_step, title, stack)
+        pictures = write_calibration(calibration, agent.run.media, agent.env_step, title, stack)
         print("  " + "\n  ".join(map(str, pictures)))
 
 

@@ -16,9 +16,10 @@ from dreamerjax.core.errors import UserError
 from dreamerjax.core.run_directory import RunDirectory
 from dreamerjax.data.replay import Sample
 from dreamerjax.diagnostics import surprise
-from dreamerjax.training import summary, update_schedule
+from dreamerjax.training import reporting, summary, update_schedule
 from dreamerjax.training.build import replay_batch
-from dreamerjax.training.run_state import Session
+from dreamerjax.training.outcome import Ending, Outcome, decide, is_last_evaluation_due
+from dreamerjax.training.run_state import RunState
 from dreamerjax.training.runtime import Stop, memory_mb, prepare, stop_on_signals
 
 
@@ -29,110 +30,92 @@ class Update:
     sample: Sample
     plan: update_schedule.Plan
     env_step: int  # when it was handed over
+    started: float  # time.monotonic() when it was handed over
     metrics: dict[str, jax.Array]
     latents: Any
-    started: float  # time.monotonic() when it was handed over
 
 
 class DivergedError(UserError):
     """A loss is NaN or infinite: the state must not overwrite a good checkpoint."""
 
 
-def train(session: Session, stop: Stop) -> str:
-    """Collect, update, log, save, until done; returns the outcome: `finished`, `solved`, `stopped` or `interrupted`.
+def train(run: RunState, stop: Stop) -> Outcome:
+    """Collect, replay, update, log, save, until it is decided that the run is over.
 
     The device works on an update while the environments are stepped with the parameters before it. Between two updates
     everything stands still: there, and only there, evaluations and checkpoints are made.
     """
-    config, counters = session.config.train, session.counters
-    while not update_schedule.ended(config, session.env_steps, counters.updates):
-        if session.solved:
-            return "solved"
-        if counters.pacing.stop:
-            session.logger.message(f"stopped by a KL spike at update {counters.updates} (update_schedule.kl_spike=stop)")
-            return "stopped"
-        if stop.signal is not None:
-            return "interrupted"
-        before = session.env_steps
-        update = dispatch(session)
+    config, counters = run.config.train, run.counters
+    while (outcome := decide(run, stop)) is None:
+        before, update = run.env_steps, None
+        if (plan := run.due()) is not None:
+            run.trace.before(counters.updates, config.updates_per_call)
+            sample = run.replay.sample(config.updates_per_call, config.batch_size)
+            batches, started = replay_batch(run.world.spec, sample), time.monotonic()
+            metrics, latents = run.learner.update(run.hyper(plan), batches, plan.trains)  # returns at once
+            counters.updates += config.updates_per_call
+            update = Update(sample, plan, before, started, metrics, latents)
         try:
-            collect(session)
+            collect(run)
         finally:
             if update is not None:
-                finish(session, update)
-        session.logger.progress(session.env_steps, counters.updates)
-        if update_schedule.crossed(before, session.env_steps, config.eval_every) and counters.updates and session.evaluates:
-            summary.evaluate(session)
-        ended = update_schedule.ended(config, session.env_steps, counters.updates)
-        if update_schedule.crossed(before, session.env_steps, config.checkpoint_every) and not ended:
-            session.save(session.latest, with_replay=True)
-    return "finished"
+                finish(run, update)
+        run.logger.progress(run.env_steps, counters.updates)
+        if update_schedule.crossed(before, run.env_steps, config.eval_every) and counters.updates and run.evaluates:
+            reporting.evaluate(run)
+        ended = update_schedule.ended(config, run.env_steps, counters.updates)
+        if update_schedule.crossed(before, run.env_steps, config.checkpoint_every) and not ended:
+            run.save(run.latest, with_replay=True)
+    return outcome
 
 
-def dispatch(session: Session) -> Update | None:
-    """Sample and start an update of what pacing chooses, if one is due; returns at once."""
-    config, counters = session.config, session.counters
-    calls = config.train.updates_per_call
-    if session.env_steps < config.train.random_steps or not session.replay.ready():
-        return None
-    plan = update_schedule.plan(config, counters.pacing, session.env_steps, counters.best_return)
-    if update_schedule.updates_due(config.train, session.env_steps, counters.owed_updates) < calls:
-        return None
-    session.trace.before(counters.updates, calls)
-    sample = session.replay.sample(calls, config.train.batch_size)
-    batches, started = replay_batch(session.world.spec, sample), time.monotonic()
-    metrics, latents = session.learner.update(session.hyper(plan), batches, plan.trains)
-    counters.updates += calls
-    return Update(sample, plan, session.env_steps, metrics, latents, started)
-
-
-def collect(session: Session) -> None:
+def collect(run: RunState) -> None:
     """Step the environments until the next event: with the random policy first, then with the run's own."""
-    config, counters = session.config.train, session.counters
-    random = session.env_steps < config.random_steps
-    if update_schedule.ended(config, session.env_steps, counters.updates):
+    config, counters = run.config.train, run.counters
+    random = run.env_steps < config.random_steps
+    if update_schedule.ended(config, run.env_steps, counters.updates):
         return
-    steps = update_schedule.steps_until_event(config, session.env_steps, counters.owed_updates)
-    if not session.replay.ready():  # an update may be due before there is a sequence to learn from
+    steps = update_schedule.steps_until_event(config, run.env_steps, counters.owed_updates)
+    if not run.replay.ready():  # an update may be due before there is a sequence to learn from
         steps = max(steps, 1)
-    ticks = -(-steps // session.config.env.num_envs)
-    policy = session.random_policy if random else session.collecting
+    ticks = -(-steps // run.config.env.num_envs)
+    policy = run.random_policy if random else run.collecting
     for _ in range(ticks):  # one by one: a fault must not lose the episodes before it
-        for episode in session.collector.collect(policy, 1):
-            summary.log_episode(session, episode, random=random)
-    if random and session.env_steps >= config.random_steps:
-        summary.log_baseline(session)
+        for episode in run.collector.collect(policy, 1):
+            reporting.log_episode(run, episode, random=random)
+    if random and run.env_steps >= config.random_steps:
+        reporting.log_baseline(run)
 
 
-def finish(session: Session, update: Update) -> None:
-    """Wait for an update: take over its parameters and latents, check its losses, let pacing see it, log."""
-    config, counters = session.config, session.counters
+def finish(run: RunState, update: Update) -> None:
+    """Wait for an update: take over its parameters and latents, check its losses, let the schedule see it, log."""
+    config, counters = run.config, run.counters
     metrics = {name: np.asarray(values, np.float64) for name, values in jax.device_get(update.metrics).items()}
-    session.stopwatch.update(update.started)
-    require_finite(session, metrics)
-    session.follow(session.learner.acting)
+    run.stopwatch.update(update.started)
+    require_finite(run, metrics)
+    run.follow(run.learner.acting)
     if config.replay.context:
-        latent = session.learner.latents(update.latents)
-        session.replay.refresh(update.sample.position, {"deter": latent.deter, "stoch": latent.stoch})
+        latent = run.learner.latents(update.latents)
+        run.replay.refresh(update.sample.position, {"deter": latent.deter, "stoch": latent.stoch})
     for k in range(config.train.updates_per_call):
         number = counters.updates - config.train.updates_per_call + k + 1
-        note(session, update, number, {name: float(values[k]) for name, values in metrics.items()})
+        note(run, update, number, {name: float(values[k]) for name, values in metrics.items()})
     if counters.metric_count >= config.train.log_every:
         means = {name: total / count for name, (total, count) in counters.metric_sums.items()}
         times = {
-            "time/seconds": session.seconds,
-            "time/loop_overhead": session.stopwatch.overhead,
+            "time/seconds": run.seconds,
+            "time/loop_overhead": run.stopwatch.overhead,
             "time/memory_mb": memory_mb(),
         }
-        session.record(means | times)
+        run.record(means | times)
         counters.metric_sums, counters.metric_count = {}, 0
 
 
-def note(session: Session, update: Update, number: int, metrics: dict[str, float]) -> None:
-    """The metrics of update `number`: measure surprise, move the gates of pacing, add to the sums for the next log."""
-    config, counters = session.config, session.counters
-    losses = surprise.components(metrics, session.world.images)
-    losses["total"] = sum(scale * metrics[f"loss/{name}"] for name, scale in session.model_scales.items())
+def note(run: RunState, update: Update, number: int, metrics: dict[str, float]) -> None:
+    """The metrics of update `number`: measure surprise, move the schedule's gates, add to the sums for the next log."""
+    config, counters = run.config, run.counters
+    losses = surprise.components(metrics, run.world.images)
+    losses["total"] = sum(scale * metrics[f"loss/{name}"] for name, scale in run.model_scales.items())
     counters.surprise, measured = surprise.measure(counters.surprise, losses, config.monitor.surprise_beta)
     metrics = metrics | measured | update.plan.metrics()
     counters.pacing = update_schedule.observe(config, counters.pacing, update.plan, metrics, update.env_step, number)
@@ -142,39 +125,80 @@ def note(session: Session, update: Update, number: int, metrics: dict[str, float
     counters.metric_count += 1
 
 
-def require_finite(session: Session, metrics: dict[str, np.ndarray]) -> None:
+def require_finite(run: RunState, metrics: dict[str, np.ndarray]) -> None:
     """Raise DivergedError, naming them, if a loss is NaN or infinite, or a gradient, which would spoil the parameters."""
     bad = sorted(name for name, values in metrics.items() if not np.isfinite(values).all())
     losses = [name.removeprefix("loss/") for name in bad if name.startswith("loss/")]
     gradients = [name.removeprefix("gradient_norm/") for name in bad if name.startswith("gradient_norm/")]
     if losses or gradients:
         what = f"loss {', '.join(losses)}" if losses else f"gradient of {', '.join(gradients)}"
-        last = session.latest.latest_step()
+        last = run.latest.latest_step()
         kept = f"the checkpoint of environment step {last} is kept" if last is not None else "no checkpoint was made yet"
-        raise DivergedError(f"update {session.counters.updates}: {what} is not finite; {kept}", 1)
+        raise DivergedError(f"update {run.counters.updates}: {what} is not finite; {kept}", 1)
+
+
+def wrap_up(run: RunState, outcome: Outcome) -> Outcome:
+    """A last evaluation if one is due, and the last checkpoint; returns when it is on disk: how the run ended after all."""
+    run.trace.close()
+    if outcome is Outcome.stopped:
+        run.logger.message(f"stopped by a KL spike at update {run.counters.updates} (pacing.kl_spike=stop)")
+    if is_last_evaluation_due(run, outcome):
+        reporting.evaluate(run)
+    run.save(run.latest, with_replay=True)
+    run.latest.wait()
+    run.best.wait()
+    return Outcome.solved if outcome is Outcome.finished and run.solved else outcome
+
+
+def rescue(run: RunState, error: UserError) -> None:
+    """A last checkpoint of a run that an error ends; that it cannot be written is said, but does not hide the error."""
+    run.counters.fault = str(error)
+    try:
+        run.save(run.latest, with_replay=True)
+        run.latest.wait()
+    except UserError as failed:
+        run.logger.message(f"error: {failed}")
+
+
+def close(run: RunState, ending: Ending) -> None:
+    """Write the summary and end everything that the run started.
+
+    A run that could not be continued is left as it was. A fault in here does not hide the error that ended the run.
+    """
+    if not ending.began:
+        run.close()
+        return
+    try:
+        try:
+            summary.write_summary(run, ending)
+        finally:
+            run.close()
+    except UserError:
+        if ending.error is None:
+            raise
+    summary.say_goodbye(run, ending)
 
 
 def run(config: Config) -> int:
     """Train as configured, in a new run directory or continuing one; returns the exit code."""
     prepare(config)
     directory = RunDirectory.open(config.resume, root=config.run.root, lock=True) if config.resume else None
-    session = Session(config, directory)
-    ending = summary.Ending()
+    state, ending = RunState(config, directory), Ending()
     try:
         with jax.disable_jit(not config.jit), stop_on_signals() as stop:
             if directory is not None:
-                summary.announce_resume(session, *session.restore())
+                reporting.announce_resume(state, *state.restore())
             ending.began = True
-            ending.name = train(session, stop)
-            summary.wrap_up(session, ending)
+            ending.outcome = train(state, stop)
+            ending.outcome = wrap_up(state, ending.outcome)
             return stop.exit_code
     except BaseException as error:
         ending.failed(error)
         if ending.began and isinstance(error, UserError) and not isinstance(error, DivergedError):
-            summary.rescue(session, error)
+            rescue(state, error)
         raise
     finally:
-        summary.close(session, ending)
+        close(state, ending)
         jax.clear_caches()  # a sweep makes many runs in one process, and a process can map only so many programs
 
 

@@ -9,7 +9,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from dreamerjax.agent.state import Batch, Hyper, Settings, Trains, TrainState, hyper_from_config, init_train_state
+from dreamerjax.agent.observation_normalization import initial_statistics
+from dreamerjax.agent.state import Batch, Hyper, Trains, TrainState, UpdateOptions, hyper_from_config, init_train_state
 from dreamerjax.config.schema import BehaviorConfig, BinsConfig, Config, LossConfig, ModelConfig, OptimConfig
 from dreamerjax.core.types import ActionSpec, EnvSpec, ObservationSpec
 from dreamerjax.networks.build import Networks, build_networks
@@ -41,7 +42,7 @@ def make_networks(spec: EnvSpec = VECTOR, **changes: Any) -> Networks:
     return build_networks(spec, model_config(**changes))
 
 
-def settings(**changes: Any) -> Settings:
+def settings(**changes: Any) -> UpdateOptions:
     """Static choices: horizon 3, all starts, everything on."""
     base = {
         "trains": Trains.everything,
@@ -53,7 +54,7 @@ def settings(**changes: Any) -> Settings:
         "replay_critic_gradient": True,
         "context": True,
     }
-    return Settings(**{**base, **changes})
+    return UpdateOptions(**{**base, **changes})
 
 
 def hyper(**changes: Any) -> Hyper:
@@ -89,6 +90,11 @@ def random_params(networks: Networks, seed: int = 1) -> dict[str, Any]:
     return params
 
 
+def random_agent(networks: Networks, seed: int = 1) -> dict[str, Any]:
+    """Random parameters with the observation statistics of an agent that counts none: what evaluations take."""
+    return {**random_params(networks, seed), "statistics": {}}
+
+
 def random_state(networks: Networks, seed: int = 1) -> TrainState:
     """A training state with random parameters, an average and a slow critic of their own and no updates made."""
     params = random_params(networks, seed)
@@ -96,6 +102,7 @@ def random_state(networks: Networks, seed: int = 1) -> TrainState:
         params=params,
         average=random_params(networks, seed + 2),
         slow_critic=random_params(networks, seed + 1)["critic"],
+        statistics=initial_statistics(networks.spec.observations) if networks.standardize else {},
         optimizer={part: optimizer.laprop_init(tree) for part, tree in params.items()},
         return_scale=normalization.return_scale_init(),
         key=jax.random.key(seed),

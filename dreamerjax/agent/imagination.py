@@ -4,13 +4,22 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
+import chex
 import jax
 import jax.numpy as jnp
 
 from dreamerjax.agent import action_distribution
-from dreamerjax.agent.world_model import Latent, encode_action, feature, sample_stoch
+from dreamerjax.agent.world_model import Latent, encode_action, feature, prior_step
+from dreamerjax.core.types import Array
 from dreamerjax.networks.build import Networks
 from dreamerjax.networks.layers import apply
+
+
+class DreamNoise(NamedTuple):
+    """Uniform numbers that draw what happens in N dreams of H steps."""
+
+    action: Array  # [H, N, C]
+    latent: Array  # [H, N, S]
 
 
 class Dream(NamedTuple):
@@ -20,30 +29,20 @@ class Dream(NamedTuple):
     actions: jax.Array  # [H, N, C] int32 components or floats; actions[t] leads from t to t+1
 
 
-def imagine(
-    networks: Networks,
-    model_params: Any,
-    actor_params: Any,
-    start: Latent,
-    action_uniform: jax.Array,
-    latent_uniform: jax.Array,
-) -> Dream:
+def imagine(networks: Networks, params: dict[str, Any], start: Latent, noise: DreamNoise) -> Dream:
     """Roll the prior forward from `start` [N, ...] for H steps (DreamerV3, section "Actor-critic learning").
 
-    `action_uniform` [H, N, C] and `latent_uniform` [H, N, S] draw actions and stochastic states. No gradient flows.
+    Of `params` the world model and the actor are used. No gradient flows.
     """
-    model_params, actor_params, start = jax.lax.stop_gradient((model_params, actor_params, start))
-    rssm = model_params["rssm"]
+    chex.assert_rank([start.deter, noise.action, noise.latent], [2, 3, 3])
+    model, actor, start = jax.lax.stop_gradient((params["world_model"], params["actor"], start))
 
-    def step(latent: Latent, uniforms: tuple[jax.Array, jax.Array]) -> tuple[Latent, tuple[jax.Array, jax.Array]]:
+    def step(latent: Latent, noise: DreamNoise) -> tuple[Latent, tuple[jax.Array, jax.Array]]:
         inputs = feature(latent)
-        action = action_distribution.sample(networks, apply(networks.actor, actor_params, inputs), uniforms[0])
-        encoded = encode_action(networks, action)
-        projected = apply(networks.rssm, rssm, encoded, method="project_action")
-        deter = apply(networks.rssm, rssm, latent.deter, latent.stoch, projected, method="recurrent")
-        logits = apply(networks.rssm, rssm, deter, method="prior")
-        return Latent(deter, sample_stoch(logits, uniforms[1])), (inputs, action)
+        action = action_distribution.sample(networks, apply(networks.actor, actor, inputs), noise.action)
+        projected = apply(networks.rssm, model["rssm"], encode_action(networks, action), method="project_action")
+        return prior_step(networks, model, latent, projected, noise.latent), (inputs, action)
 
-    last, (features, actions) = jax.lax.scan(step, start, (action_uniform, latent_uniform))
+    last, (features, actions) = jax.lax.scan(step, start, noise)
     features = jnp.concatenate([features, feature(last)[None]], axis=0)
     return jax.lax.stop_gradient(Dream(features, actions))

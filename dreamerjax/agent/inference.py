@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from dreamerjax.agent.policy import Policy, compiled_act, initial_policy_state
+from dreamerjax.agent.policy import Seen, compiled_act, initial_policy_state
 from dreamerjax.agent.state import PolicyState, acting_params
 from dreamerjax.config.cli import config_from_yaml
 from dreamerjax.config.schema import Config
@@ -40,7 +40,8 @@ class Agent:
             env.close()
         compatibility.require_same(restored.info["family"], compatibility.fingerprint(config, self.spec), str(run.path))
         self.networks = build_networks(self.spec, config.model)
-        self.all_params = jax.tree.map(jnp.asarray, restored.arrays["train"]["average"])  # world_model, actor, critic
+        saved = restored.arrays["train"]
+        self.all_params = jax.tree.map(jnp.asarray, saved["average"] | {"statistics": saved["statistics"]})
         self.params = acting_params(self.all_params)
         self._key = jax.random.key(seed)
         self._steps = {greedy: compiled_act(self.networks, greedy) for greedy in (True, False)}
@@ -76,7 +77,7 @@ class Agent:
         policy_state, count = (initial_policy_state(self.networks, 1), 0) if state is None else state
         flat = {name: values[None] for name, values in self._adapter.flatten(observation).items()}
         copied = jax.tree.map(jnp.copy, policy_state)  # the compiled step reuses its state's memory; the caller keeps theirs
-        action, new, _, _ = self._steps[greedy](self.params, copied, flat, np.array([first]), self._key, np.int32(count))
+        action, new, _, _ = self._steps[greedy](self.params, copied, Seen(flat, np.array([first])), self._key, np.int32(count))
         return self._adapter.to_env(np.asarray(action)[0]), (new, count + 1)
 
     def make_env(self, render_mode: str | None = None) -> gym.Env[Any, Any]:
@@ -85,7 +86,3 @@ class Agent:
         Raises UserError if it cannot be built.
         """
         return gymnasium_env(find_registration(self.config.env.id), self.config.env, render_mode)
-
-    def policy(self, num_envs: int, *, greedy: bool, seed: int = 0) -> Policy:
-        """A policy for `num_envs` environments side by side, as `collect.evaluate_policy` takes it."""
-        return Policy(self.networks, self.params, num_envs, seed, greedy=greedy)

@@ -1,6 +1,6 @@
 """Devices: the only module that knows how many there are.
 
-`jax.pmap` maps `agent.train_many` over the local devices: the batch is split along B, the state is replicated. On CPU the
+`jax.pmap` maps `update.train_step` over the local devices: the batch is split along B, the state is replicated. On CPU the
 "devices" are virtual ones, one per core, which is what puts all cores to work.
 """
 
@@ -15,8 +15,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from dreamerjax.agent.state import Batch, Hyper, Settings, Trains, TrainState, acting_params
-from dreamerjax.agent.update import train_many
+from dreamerjax.agent.state import Batch, Hyper, Metrics, Params, Trains, TrainState, UpdateOptions, acting_params
+from dreamerjax.agent.update import train_step
+from dreamerjax.agent.world_model import Latent, class_indices
 from dreamerjax.core.errors import UserError
 from dreamerjax.networks.build import Networks
 
@@ -73,6 +74,29 @@ def merge_latents(latents: Any) -> Any:
     return jax.tree.map(merge, latents)
 
 
+def updates(
+    networks: Networks,
+    options: UpdateOptions,
+    hyper: Hyper,
+    state: TrainState,
+    batches: Batch,
+    *,
+    axis_name: str | None = None,
+) -> tuple[TrainState, Metrics, Latent, dict[str, Params]]:
+    """`train_step` in one `lax.scan` over batches [K, T, B, ...].
+
+    Returns the state, the metrics of each update [K], the latents [K, T, B, ...] with class indices in place of one-hots, and
+    a copy of the acting parameters (the state's own buffers may be donated to the next call).
+    """
+
+    def step(carry: TrainState, batch: Batch) -> tuple[TrainState, tuple[Metrics, Latent]]:
+        new, metrics, latent = train_step(networks, options, hyper, carry, batch, axis_name=axis_name)
+        return new, (metrics, Latent(latent.deter, class_indices(networks, latent)))
+
+    state, (metrics, latents) = jax.lax.scan(step, state, batches)
+    return state, metrics, latents, jax.tree.map(jnp.copy, acting_params(state.newest))
+
+
 class Learner:
     """The training state on its devices, and the compiled update.
 
@@ -83,15 +107,15 @@ class Learner:
     def __init__(
         self,
         networks: Networks,
-        settings: Settings,
+        options: UpdateOptions,
         state: TrainState,
         devices: list[jax.Device],
         *,
         jit: bool,
     ) -> None:
-        self._networks, self._settings = networks, settings
+        self._networks, self._options = networks, options
         self._devices = devices if jit else devices[:1]
-        self.acting = jax.tree.map(np.asarray, acting_params(state.params))
+        self.acting = jax.tree.map(np.asarray, acting_params(state.newest))
         self._jit = jit
         self._state = replicate(state, devices) if jit else state
         self._programs: dict[Trains, Any] = {}
@@ -99,18 +123,18 @@ class Learner:
     def _program(self, trains: Trains) -> Any:
         """The update of some parts, compiled when it is first asked for: a run that always trains all has one program."""
         if trains not in self._programs:
-            settings = replace(self._settings, trains=trains)
-            update = partial(train_many, self._networks, settings, axis_name=AXIS if self._jit else None)
+            axis_name = AXIS if self._jit else None
+            program = partial(updates, self._networks, replace(self._options, trains=trains), axis_name=axis_name)
             if self._jit:
-                update = jax.pmap(
-                    update,
+                program = jax.pmap(
+                    program,
                     axis_name=AXIS,
                     in_axes=(None, 0, 0),
                     out_axes=(0, None, 0, None),
                     donate_argnums=(1,),
                     devices=self._devices,
                 )
-            self._programs[trains] = update
+            self._programs[trains] = program
         return self._programs[trains]
 
     def update(self, hyper: Hyper, batches: Batch, trains: Trains = Trains.everything) -> tuple[dict[str, Any], Any]:
@@ -132,9 +156,9 @@ class Learner:
         """The state as one device has it."""
         return first_replica(self._state) if self._jit else self._state
 
-    def average(self) -> dict[str, Any]:
-        """The averaged parameters, as one device has them: what is evaluated."""
-        return first_replica(self._state.average) if self._jit else self._state.average
+    def averaged(self) -> dict[str, Any]:
+        """`TrainState.averaged` as one device has it: what is evaluated."""
+        return first_replica(self._state.averaged) if self._jit else self._state.averaged
 
     def replicas(self) -> TrainState:
         """The raw state, device axis included: for checking that the copies agree."""

@@ -2,8 +2,8 @@
 
 A decoder that is judged by squared errors of symlog (DreamerV3) hardly cares about a component whose whole range is a fraction
 of 1, such as the distance to a target in metres, and the latents then leave it out. Standardised, every component counts the
-same. The mean and the variance are those of all batches so far; they are part of the world model's parameters, under
-"statistics", and are counted, not trained.
+same. The mean and the variance are those of all batches so far: they are counted, not trained, and lie beside the parameters.
+Without standardisation there are no statistics: an empty dict.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from dreamerjax.core.types import ObservationSpec
 from dreamerjax.ops.scalars import symexp, symlog
 
 Specs = dict[str, ObservationSpec]
-Params = Any
+Statistics = dict[str, Any]
 
 NARROWEST = 0.01  # standard deviation of a symlog below which a component is magnified no further
 WIDEST = 10.0  # standard deviations at which what is seen is cut off
 
 
-def initial_statistics(specs: Specs) -> Params:
+def initial_statistics(specs: Specs) -> Statistics:
     """Of no batch: count [], and of each vector mean [size] and variance [size]."""
     sizes = {name: spec.encoded_size for name, spec in specs.items() if spec.is_vector}
     return {
@@ -33,11 +33,13 @@ def initial_statistics(specs: Specs) -> Params:
     }
 
 
-def count_batch(statistics: Params, observations: dict[str, Any], axis_name: str | None = None) -> Params:
-    """The statistics with one more batch [T, B, ...] counted; every batch weighs the same.
+def count_batch(statistics: Statistics, observations: dict[str, Any], axis_name: str | None = None) -> Statistics:
+    """The statistics with one more batch [T, B, ...] counted; every batch weighs the same. None stay none.
 
     With `axis_name`, inside pmap, the batch is that of all devices together.
     """
+    if not statistics:
+        return statistics
 
     def mean_of(values: jax.Array) -> jax.Array:
         mean = jnp.mean(values, axis=0)
@@ -55,31 +57,27 @@ def count_batch(statistics: Params, observations: dict[str, Any], axis_name: str
     return {"count": statistics["count"] + 1.0, "mean": means, "variance": variances}
 
 
-def _mean_and_std(params: Params, name: str, like: jax.Array) -> tuple[jax.Array, jax.Array]:
+def _mean_and_std(statistics: Statistics, name: str, like: jax.Array) -> tuple[jax.Array, jax.Array]:
     """Of each component, in the shape of `like` [..., size]."""
-    statistics = jax.lax.stop_gradient(params["statistics"])
     std = jnp.maximum(jnp.sqrt(statistics["variance"][name]), NARROWEST)
     return jnp.broadcast_to(statistics["mean"][name], like.shape), jnp.broadcast_to(std, like.shape)
 
 
-def model_units(specs: Specs, params: Params, observations: dict[str, Any]) -> dict[str, Any]:
-    """Observations {name: [..., size]} with every vector in the model's units; images and discrete ones are passed on.
-
-    `params` are the world model's, or those of them that act.
-    """
+def model_units(specs: Specs, statistics: Statistics, observations: dict[str, Any]) -> dict[str, Any]:
+    """Observations {name: [..., size]} with every vector in the model's units; images and discrete ones are passed on."""
 
     def converted(name: str, values: jax.Array) -> jax.Array:
-        if "statistics" not in params:
+        if not statistics:
             return symlog(values)
-        mean, std = _mean_and_std(params, name, values)
+        mean, std = _mean_and_std(statistics, name, values)
         return jnp.clip((symlog(values) - mean) / std, -WIDEST, WIDEST)
 
     return {name: converted(name, values) if specs[name].is_vector else values for name, values in observations.items()}
 
 
-def own_units(params: Params, name: str, values: jax.Array) -> jax.Array:
+def own_units(statistics: Statistics, name: str, values: jax.Array) -> jax.Array:
     """A decoded vector [..., size] back in the units of the environment: the inverse of `model_units`."""
-    if "statistics" in params:
-        mean, std = _mean_and_std(params, name, values)
+    if statistics:
+        mean, std = _mean_and_std(statistics, name, values)
         values = mean + std * values
     return symexp(values)

@@ -3,24 +3,27 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from dreamerjax.agent import action_distribution
-from dreamerjax.agent.state import Array, Params, PolicyState
+from dreamerjax.agent.observation_normalization import model_units
+from dreamerjax.agent.state import Params, PolicyState
 from dreamerjax.agent.world_model import (
+    FilterInputs,
     Latent,
+    class_indices,
     encode_action,
     feature,
     initial_latent,
     posterior_step,
     project_inputs,
-    stoch_dtype,
 )
-from dreamerjax.core.types import Arrays
+from dreamerjax.core.types import Array, Arrays
 from dreamerjax.networks.build import Networks
 from dreamerjax.networks.layers import apply
 
@@ -31,27 +34,32 @@ def initial_policy_state(networks: Networks, batch: int) -> PolicyState:
     return PolicyState(initial_latent(networks, batch), action)
 
 
+class Seen(NamedTuple):
+    """What N environments show: observations {name: [N, ...]} in their own units, and whether an episode begins [N]."""
+
+    observations: dict[str, Array]
+    is_first: Array
+
+
 def act(
-    networks: Networks,
-    params: dict[str, Params],
-    state: PolicyState,
-    observations: dict[str, Array],
-    is_first: Array,
-    key: jax.Array,
-    *,
-    greedy: bool,
+    networks: Networks, params: dict[str, Params], state: PolicyState, seen: Seen, key: jax.Array, *, greedy: bool
 ) -> tuple[jax.Array, PolicyState]:
-    """Filter one observation of N environments and choose an action [N, C]: the actor's mode if `greedy`, else a sample."""
+    """Filter one observation of N environments and choose an action [N, C]: the actor's mode if `greedy`, else a sample.
+
+    `params` are what `acting_params` takes of an agent's.
+    """
+    chex.assert_rank([seen.is_first, state.latent.deter, state.action], [1, 2, 2])
     latent_key, action_key = jax.random.split(key)
-    previous = encode_action(networks, state.action)
-    action_in, embedding_in = project_inputs(networks, params, observations, previous, is_first)
-    uniform = jax.random.uniform(latent_key, (*is_first.shape, networks.rssm.groups))
-    latent = posterior_step(networks, params, state.latent, action_in, embedding_in, is_first, uniform).latent
+    observations = model_units(networks.spec.observations, params["statistics"], seen.observations)
+    inputs = FilterInputs(observations, encode_action(networks, state.action), seen.is_first)
+    uniform = jax.random.uniform(latent_key, (*seen.is_first.shape, networks.rssm.groups))
+    projected = project_inputs(networks, params, inputs)
+    latent = posterior_step(networks, params, state.latent, projected, uniform).latent
     outputs = apply(networks.actor, params["actor"], feature(latent))
     if greedy:
         action = action_distribution.mode(networks, outputs)
     else:
-        uniform = jax.random.uniform(action_key, (*is_first.shape, *action_distribution.noise_shape(networks)))
+        uniform = jax.random.uniform(action_key, (*seen.is_first.shape, *action_distribution.noise_shape(networks)))
         action = action_distribution.sample(networks, outputs, uniform)
     return action, PolicyState(latent, action)
 
@@ -77,9 +85,8 @@ class Policy:
         self._calls = 0
 
     def __call__(self, observations: Arrays, is_first: np.ndarray) -> tuple[np.ndarray, Arrays]:
-        action, self._state, deter, stoch = self._step(
-            self.params, self._state, observations, is_first, self._key, np.int32(self._calls)
-        )
+        seen = Seen(observations, is_first)
+        action, self._state, deter, stoch = self._step(self.params, self._state, seen, self._key, np.int32(self._calls))
         self._calls += 1
         return np.asarray(action), {"deter": np.asarray(deter), "stoch": np.asarray(stoch)}
 
@@ -106,17 +113,10 @@ def compiled_act(networks: Networks, greedy: bool) -> Any:
 
     @partial(jax.jit, donate_argnums=(1,))
     def step(
-        params: Any,
-        state: PolicyState,
-        observations: Arrays,
-        is_first: jax.Array,
-        key: jax.Array,
-        calls: jax.Array,
+        params: Any, state: PolicyState, seen: Seen, key: jax.Array, calls: jax.Array
     ) -> tuple[jax.Array, PolicyState, jax.Array, jax.Array]:
         key = jax.random.fold_in(key, calls)
-        action, new = act(networks, params, state, observations, is_first, key, greedy=greedy)
-        deter, stoch = new.latent
-        indices = jax.numpy.argmax(stoch, axis=-1).astype(stoch_dtype(networks))
-        return action, new, deter, indices
+        action, new = act(networks, params, state, seen, key, greedy=greedy)
+        return action, new, new.latent.deter, class_indices(networks, new.latent)
 
     return step

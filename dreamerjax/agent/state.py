@@ -15,17 +15,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from dreamerjax.agent.observation_normalization import initial_statistics
+from dreamerjax.agent.observation_normalization import Statistics, initial_statistics
 from dreamerjax.agent.world_model import Latent, feature, initial_latent
 from dreamerjax.config.schema import Config, FreeBits
+from dreamerjax.core.types import Array
 from dreamerjax.networks.build import Networks
 from dreamerjax.networks.layers import draw_kernels
 from dreamerjax.ops import normalization, optimizer
 
 Params = Any
 Metrics = dict[str, jax.Array]
-Array = Any  # of JAX, or of NumPy on its way to the device
-
 
 BEHAVIOR_LOSSES = {"actor", "critic", "replay_critic"}  # the others are of the world model
 
@@ -61,7 +60,7 @@ class Trains(Enum):
 
 
 @dataclass(frozen=True)
-class Settings:
+class UpdateOptions:
     """What shapes the compiled program."""
 
     trains: Trains
@@ -80,10 +79,21 @@ class TrainState(NamedTuple):
     params: dict[str, Params]  # world_model, actor, critic
     average: dict[str, Params]  # of `params` over the updates: what is evaluated and examined, and what is loaded to act
     slow_critic: Params
+    statistics: Statistics  # of the observations; counted, not trained
     optimizer: dict[str, optimizer.LaPropState]  # of each part, which counts its own updates
     return_scale: normalization.ReturnScaleState
     key: jax.Array
     updates: jax.Array  # int32 []
+
+    @property
+    def newest(self) -> dict[str, Params]:
+        """All that an agent is made of, as the last update left it: world_model, actor, critic, statistics."""
+        return {**self.params, "statistics": self.statistics}
+
+    @property
+    def averaged(self) -> dict[str, Params]:
+        """The same with the averaged parameters: what is evaluated."""
+        return {**self.average, "statistics": self.statistics}
 
 
 class Batch(NamedTuple):
@@ -141,9 +151,9 @@ def hyper_from_config(config: Config) -> Hyper:
     return jax.tree.map(np.float32, values)
 
 
-def settings_from_config(config: Config) -> Settings:
+def options_from_config(config: Config) -> UpdateOptions:
     """Static choices; an update of everything."""
-    return Settings(
+    return UpdateOptions(
         trains=Trains.everything,
         horizon=config.behavior.horizon,
         starts_per_sequence=config.behavior.starts // config.train.batch_size,
@@ -182,12 +192,11 @@ def init_train_state(networks: Networks, key: jax.Array) -> TrainState:
         "critic": networks.critic.init(unused, inputs)["params"],
     }
     params = draw_kernels(params, kernel_key)
-    if networks.standardize:
-        params["world_model"]["statistics"] = initial_statistics(spec.observations)
     return TrainState(
         params=params,
         average=jax.tree.map(jnp.copy, params),
         slow_critic=jax.tree.map(jnp.copy, params["critic"]),
+        statistics=initial_statistics(spec.observations) if networks.standardize else {},
         optimizer={part: optimizer.laprop_init(tree) for part, tree in params.items()},
         return_scale=normalization.return_scale_init(),
         key=train_key,
@@ -195,10 +204,10 @@ def init_train_state(networks: Networks, key: jax.Array) -> TrainState:
     )
 
 
-def acting_params(params: dict[str, Params]) -> dict[str, Params]:
-    """The part of the parameters that acting needs."""
-    model = {name: part for name, part in params["world_model"].items() if name in ("encoder", "rssm", "statistics")}
-    return model | {"actor": params["actor"]}
+def acting_params(agent: dict[str, Params]) -> dict[str, Params]:
+    """What acting needs of `TrainState.newest` or `.averaged`."""
+    model = agent["world_model"]
+    return {"encoder": model["encoder"], "rssm": model["rssm"], "actor": agent["actor"], "statistics": agent["statistics"]}
 
 
 def pack(state: TrainState) -> dict[str, Any]:

@@ -2,25 +2,19 @@
 
 from __future__ import annotations
 
+import itertools
+import math
 from typing import Any
 
+import chex
 import jax
 import jax.numpy as jnp
 
-from dreamerjax.agent.losses import all_losses, draw_noise
+from dreamerjax.agent import action_distribution
+from dreamerjax.agent.losses import Losses, UpdateInputs, all_losses
 from dreamerjax.agent.observation_normalization import count_batch
-from dreamerjax.agent.state import (
-    BEHAVIOR_LOSSES,
-    Batch,
-    Hyper,
-    Metrics,
-    Params,
-    Settings,
-    Trains,
-    TrainState,
-    acting_params,
-)
-from dreamerjax.agent.world_model import Latent, stoch_dtype
+from dreamerjax.agent.state import BEHAVIOR_LOSSES, Batch, Hyper, Metrics, Noise, Params, Trains, TrainState, UpdateOptions
+from dreamerjax.agent.world_model import Latent
 from dreamerjax.networks.build import Networks
 from dreamerjax.ops import normalization
 from dreamerjax.ops import optimizer as optim
@@ -30,38 +24,33 @@ AVERAGE_SHARE = 0.25  # of all updates, the newest ones, which the average weigh
 
 def train_step(
     networks: Networks,
-    settings: Settings,
+    options: UpdateOptions,
     hyper: Hyper,
     state: TrainState,
     batch: Batch,
+    *,
     axis_name: str | None = None,
-) -> tuple[TrainState, tuple[Metrics, Latent]]:
+) -> tuple[TrainState, Metrics, Latent]:
     """One update from one batch: returns the new state, scalar metrics and the fresh posterior latents [T, B, ...].
 
-    What `settings.trains` leaves out is not changed: neither parameters nor optimiser, slow critic and return scale.
+    What `options.trains` leaves out is not changed: neither parameters nor optimiser, slow critic and return scale.
     With `axis_name` the batch is this device's share; gradients and metrics are averaged over the axis.
     """
+    chex.assert_rank([batch.reward, batch.is_first, batch.is_last, batch.is_terminal, batch.action], [2, 2, 2, 2, 3])
+    chex.assert_equal_shape([batch.reward, batch.is_first, batch.is_last, batch.is_terminal])
     key, step_key = jax.random.split(state.key)
-    length, sequences = batch.reward.shape
-    devices = 1 if axis_name is None else jax.lax.axis_size(axis_name)
-    keys = jax.random.split(step_key, sequences * devices)
-    if axis_name is not None:
-        keys = jax.lax.dynamic_slice_in_dim(keys, jax.lax.axis_index(axis_name) * sequences, sequences)
-    noise = draw_noise(networks, keys, length, settings)
+    noise = draw_noise(networks, options, _sequence_keys(step_key, batch.reward.shape[1], axis_name), len(batch.reward))
+    if "world_model" in options.trains.value:
+        state = state._replace(statistics=count_batch(state.statistics, batch.observations, axis_name))
+    trained = {part: state.params[part] for part in options.trains.value}
 
-    if "world_model" in settings.trains.value:
-        state = _with_statistics(state, batch, axis_name)
-    trained = {part: state.params[part] for part in settings.trains.value}
-    scaled = hyper.scales.keys() - (BEHAVIOR_LOSSES if settings.trains is Trains.model else set())
+    def total(trained: dict[str, Params]) -> tuple[jax.Array, Losses]:
+        inputs = UpdateInputs(state, batch, noise)
+        found = all_losses(networks, options, hyper, state.params | trained, inputs, axis_name=axis_name)
+        return weighted_sum(found.parts, hyper.scales, options.trains), found
 
-    def total(trained: dict[str, Params]) -> tuple[jax.Array, Any]:
-        parts, kept = all_losses(networks, settings, hyper, state.params | trained, state, batch, noise, axis_name)
-        if parts.keys() != scaled:
-            raise ValueError(f"losses {sorted(parts)} and scales {sorted(scaled)} differ")
-        return sum((hyper.scales[name] * value for name, value in parts.items()), jnp.zeros(())), (parts, kept)
-
-    gradients, (parts, (metrics, posterior, return_scale)) = jax.grad(total, has_aux=True)(trained)
-    metrics |= {f"loss/{name}": value for name, value in parts.items()}
+    gradients, found = jax.grad(total, has_aux=True)(trained)
+    metrics = found.metrics | {f"loss/{name}": value for name, value in found.parts.items()}
     if axis_name is not None:
         gradients, metrics = jax.lax.pmean((gradients, metrics), axis_name)
     params, optimizer, norms = apply_gradients(hyper, state, gradients)
@@ -69,25 +58,58 @@ def train_step(
     if "critic" in trained:
         slow_critic = normalization.ema_update(slow_critic, params["critic"], hyper.slow_rate)
     rate = 1.0 / (1.0 + jnp.minimum(AVERAGE_SHARE * state.updates, hyper.average_updates))
-    new = TrainState(
+    new = state._replace(
         params=params,
         average=normalization.ema_update(state.average, params, rate),
         slow_critic=slow_critic,
         optimizer=optimizer,
-        return_scale=return_scale,
+        return_scale=found.return_scale,
         key=key,
         updates=state.updates + 1,
     )
-    return new, (metrics | norms, jax.lax.stop_gradient(posterior.latent))
+    return new, metrics | norms, jax.lax.stop_gradient(found.posterior.latent)
 
 
-def _with_statistics(state: TrainState, batch: Batch, axis_name: str | None) -> TrainState:
-    """The state with the batch counted, if observations are standardised."""
-    model = state.params["world_model"]
-    if "statistics" not in model:
-        return state
-    counted = {"statistics": count_batch(model["statistics"], batch.observations, axis_name)}
-    return state._replace(params=state.params | {"world_model": model | counted})
+def weighted_sum(parts: dict[str, jax.Array], scales: dict[str, Any], trains: Trains) -> jax.Array:
+    """The scalar that is differentiated. Raises ValueError unless there is a loss for each scale and a scale for each loss."""
+    scaled = scales.keys() - (BEHAVIOR_LOSSES if trains is Trains.model else set())
+    if parts.keys() != scaled:
+        raise ValueError(f"losses {sorted(parts)} and scales {sorted(scaled)} differ")
+    return sum((scales[name] * value for name, value in parts.items()), jnp.zeros(()))
+
+
+def _sequence_keys(key: jax.Array, sequences: int, axis_name: str | None) -> jax.Array:
+    """A key for each of this device's sequences: [B]."""
+    if axis_name is None:
+        return jax.random.split(key, sequences)
+    keys = jax.random.split(key, sequences * jax.lax.axis_size(axis_name))
+    return jax.lax.dynamic_slice_in_dim(keys, jax.lax.axis_index(axis_name) * sequences, sequences)
+
+
+def draw_noise(networks: Networks, options: UpdateOptions, keys: jax.Array, length: int) -> Noise:
+    """All uniforms of one update, sequence by sequence: keys [B]. One draw each, then cut up: it compiles faster."""
+    count = options.starts_per_sequence or length
+    batch = keys.shape[0]
+    horizon = 0 if options.trains is Trains.model else options.horizon
+    shapes = {
+        "posterior": (length, networks.rssm.groups),
+        "starts": (length,),
+        "action": (horizon, count, math.prod(action_distribution.noise_shape(networks))),
+        "latent": (horizon, count, networks.rssm.groups),
+    }
+    ends = list(itertools.accumulate(math.prod(shape) for shape in shapes.values()))
+    uniform = jax.vmap(lambda key: jax.random.uniform(key, (ends[-1],)))(keys)
+    parts = dict(zip(shapes, jnp.split(uniform, ends[:-1], axis=1), strict=True))
+    parts = {name: parts[name].reshape(batch, *shape) for name, shape in shapes.items()}
+    starts = jnp.broadcast_to(jnp.arange(length), (batch, length))
+    if count < length:
+        starts = jnp.sort(jnp.argsort(parts["starts"], axis=1)[:, :count], axis=1)
+    return Noise(
+        posterior=jnp.moveaxis(parts["posterior"], 0, 1),
+        starts=starts.swapaxes(0, 1),
+        action=jnp.moveaxis(parts["action"], 0, 2),
+        latent=jnp.moveaxis(parts["latent"], 0, 2),
+    )
 
 
 def apply_gradients(
@@ -105,26 +127,3 @@ def apply_gradients(
         squares = [jnp.sum(jnp.square(leaf)) for leaf in jax.tree.leaves(gradient)]
         norms[f"gradient_norm/{part}"] = jnp.sqrt(jnp.sum(jnp.stack(squares)))
     return params, optimizer, norms
-
-
-def train_many(
-    networks: Networks,
-    settings: Settings,
-    hyper: Hyper,
-    state: TrainState,
-    batches: Batch,
-    axis_name: str | None = None,
-) -> tuple[TrainState, Metrics, Latent, dict[str, Params]]:
-    """Several updates in one `lax.scan` over batches [K, T, B, ...].
-
-    Returns the state, the metrics of each update [K], the latents [K, T, B, ...] with class indices (uint8 or int32) in
-    place of one-hots, and a copy of the acting parameters (the state's own buffers may be donated to the next call).
-    """
-
-    def step(carry: TrainState, batch: Batch) -> tuple[TrainState, tuple[Metrics, Latent]]:
-        new, (metrics, latent) = train_step(networks, settings, hyper, carry, batch, axis_name)
-        indices = jnp.argmax(latent.stoch, axis=-1).astype(stoch_dtype(networks))
-        return new, (metrics, Latent(latent.deter, indices))
-
-    state, (metrics, latents) = jax.lax.scan(step, state, batches)
-    return state, metrics, latents, jax.tree.map(jnp.copy, acting_params(state.params))

@@ -1,19 +1,18 @@
-"""The world model over time: posterior scan over real sequences, and its loss.
+"""The world model over time: one step of the posterior and of the prior, the scan over real sequences, and what heads say.
 
-Everything is time-major [T, B, ...]. Randomness comes in as uniform numbers, so that every function here is deterministic.
+Everything is time-major [T, B, ...], and observations are in the model's units (`observation_normalization`). Randomness comes
+in as uniform numbers, so that every function here is deterministic.
 """
 
 from __future__ import annotations
 
-import math
-from itertools import accumulate
 from typing import Any, NamedTuple
 
+import chex
 import jax
 import jax.numpy as jnp
 
-from dreamerjax.agent.observation_normalization import model_units
-from dreamerjax.core.types import ObservationSpec
+from dreamerjax.core.types import Array
 from dreamerjax.networks.build import Networks
 from dreamerjax.networks.encoder import one_hots
 from dreamerjax.networks.layers import apply
@@ -30,10 +29,26 @@ class Latent(NamedTuple):
 
 
 class Posterior(NamedTuple):
-    """What the posterior scan yields for each step."""
+    """What the filter yields for each step."""
 
     latent: Latent  # [T, B, ...]
     logits: jax.Array  # [T, B, S, K] of q(z_t | h_t, e_t)
+
+
+class FilterInputs(NamedTuple):
+    """What the filter reads at each step, for any leading shape."""
+
+    observations: dict[str, Array]  # {name: [..., size]} in the model's units
+    previous_action: Array  # [..., A] encoded, taken one step earlier
+    is_first: Array  # [...] erases the history before it
+
+
+class ProjectedInputs(NamedTuple):
+    """The parts of a filter's step that need no recurrent state."""
+
+    action: jax.Array  # [..., D]
+    embedding: jax.Array  # [..., hidden]
+    is_first: jax.Array  # [...]
 
 
 def feature(latent: Latent) -> jax.Array:
@@ -47,71 +62,22 @@ def initial_latent(networks: Networks, batch: int) -> Latent:
     return Latent(jnp.zeros((batch, rssm.deter)), jnp.zeros((batch, rssm.groups, rssm.classes)))
 
 
+def class_indices(networks: Networks, latent: Latent) -> jax.Array:
+    """The stochastic part as replay stores it: class indices [..., S] of `stoch_dtype`."""
+    return jnp.argmax(latent.stoch, axis=-1).astype(stoch_dtype(networks))
+
+
+def stoch_dtype(networks: Networks) -> Any:
+    """The integer type that holds a class index in replay."""
+    return jnp.uint8 if networks.rssm.classes <= 256 else jnp.int32
+
+
 def sample_stoch(logits: jax.Array, uniform: jax.Array) -> jax.Array:
     """One-hot sample [..., S, K] with straight-through gradient, from log-probabilities and uniforms [..., S]."""
+    chex.assert_equal_shape_prefix([logits, uniform], uniform.ndim)
     probs = jnp.exp(logits)
     index = distributions.categorical_sample_from_uniform(uniform, jax.lax.stop_gradient(probs))
     return distributions.straight_through(jax.nn.one_hot(index, logits.shape[-1]), probs)
-
-
-def posterior_step(
-    networks: Networks,
-    params: Params,
-    previous: Latent,
-    projected_action: jax.Array,
-    projected_embedding: jax.Array,
-    is_first: jax.Array,
-    uniform: jax.Array,
-) -> Posterior:
-    """One step of the filter for a batch [B, ...]: `is_first` [B] erases the history before it.
-
-    The projected action must already be that of a zero action where `is_first` is set.
-    """
-    keep = 1.0 - is_first.astype(jnp.float32)
-    previous_deter = previous.deter * keep[:, None]
-    previous_stoch = previous.stoch * keep[:, None, None]
-    rssm = params["rssm"]
-    deter = apply(networks.rssm, rssm, previous_deter, previous_stoch, projected_action, method="recurrent")
-    logits = apply(networks.rssm, rssm, deter, projected_embedding, method="posterior")
-    return Posterior(Latent(deter, sample_stoch(logits, uniform)), logits)
-
-
-def project_inputs(
-    networks: Networks, params: Params, observations: dict[str, jax.Array], action: jax.Array, is_first: jax.Array
-) -> tuple[jax.Array, jax.Array]:
-    """The parts of the filter that need no recurrent state, for any leading shape.
-
-    `action` [..., A] is the encoded action taken one step earlier; it is zeroed where `is_first`.
-    Returns the projected action [..., D] and the projected embedding [..., hidden].
-    """
-    rssm = params["rssm"]
-    seen = model_units(networks.spec.observations, params, observations)
-    embedding = apply(networks.encoder, params["encoder"], seen)
-    action = action * (1.0 - is_first.astype(jnp.float32))[..., None]
-    projected_action = apply(networks.rssm, rssm, action, method="project_action")
-    return projected_action, apply(networks.rssm, rssm, embedding, method="project_embedding")
-
-
-def observe(
-    networks: Networks,
-    params: Params,
-    observations: dict[str, jax.Array],
-    previous_action: jax.Array,
-    is_first: jax.Array,
-    start: Latent,
-    uniform: jax.Array,
-) -> Posterior:
-    """Filter whole sequences: observations [T, B, ...], the encoded action before each of them [T, B, A], is_first [T, B].
-
-    `start` [B, ...] is the latent of the step before the first; `uniform` [T, B, S] draws the stochastic states.
-    """
-    projections = project_inputs(networks, params, observations, previous_action, is_first)
-
-    def step(carry: Latent, inputs: tuple[jax.Array, ...]) -> tuple[Latent, Posterior]:
-        posterior = posterior_step(networks, params, carry, *inputs)
-        return posterior.latent, posterior
-
-    return jax.lax.scan(step, start, (*projections, is_first, uniform))[1]
 
 
 def encode_action(networks: Networks, action: jax.Array) -> jax.Array:
@@ -120,71 +86,57 @@ def encode_action(networks: Networks, action: jax.Array) -> jax.Array:
     return one_hots(action, sizes) if sizes else action
 
 
-def decoder_loss(spec: ObservationSpec, prediction: jax.Array, target: jax.Array) -> jax.Array:
-    """[...]: squared error of a vector, both in the model's units, or of an image on [0, 1], or cross-entropy of discrete
-    components; summed over the observation's numbers."""
-    if spec.is_image:
-        return jnp.sum(jnp.square(prediction - target.astype(jnp.float32) / 255.0), axis=(-3, -2, -1))
-    if spec.is_vector:
-        return jnp.sum(jnp.square(prediction - target), axis=-1)
-    parts = jnp.split(prediction, list(accumulate(spec.classes[:-1])), axis=-1)
-    losses = [-distributions.categorical_log_prob(part, target[..., i]) for i, part in enumerate(parts)]
-    return jnp.sum(jnp.stack(losses, axis=-1), axis=-1)
+def project_inputs(networks: Networks, params: Params, inputs: FilterInputs) -> ProjectedInputs:
+    """What of the filter can be computed for all steps at once. The action is zeroed where `is_first`."""
+    rssm = params["rssm"]
+    embedding = apply(networks.encoder, params["encoder"], inputs.observations)
+    action = inputs.previous_action * (1.0 - inputs.is_first.astype(jnp.float32))[..., None]
+    projected_action = apply(networks.rssm, rssm, action, method="project_action")
+    return ProjectedInputs(projected_action, apply(networks.rssm, rssm, embedding, method="project_embedding"), inputs.is_first)
 
 
-def world_model_loss(
-    networks: Networks,
-    params: Params,
-    posterior: Posterior,
-    observations: dict[str, jax.Array],
-    rewards: jax.Array,
-    is_terminal: jax.Array,
-    *,
-    gamma: jax.Array,
-    free_nats: jax.Array,
-    straight_through: bool,
-) -> tuple[dict[str, jax.Array], dict[str, jax.Array]]:
-    """Losses per step [T, B] (DreamerV3, eq. 2-3) and scalar metrics.
-
-    The continue target carries the discount: (1 - is_terminal) * gamma.
-    """
-    inputs = feature(posterior.latent)
-    decoded = apply(networks.decoder, params["decoder"], inputs)
-    reward_logits = apply(networks.reward, params["reward"], inputs)
-    continue_logits = apply(networks.continue_, params["continue"], inputs)[..., 0]
-    prior_logits = apply(networks.rssm, params["rssm"], posterior.latent.deter, method="prior")
-
-    seen = model_units(networks.spec.observations, params, observations)
-    per_key = {name: decoder_loss(spec, decoded[name], seen[name]) for name, spec in networks.spec.observations.items()}
-    continue_target = (1.0 - is_terminal.astype(jnp.float32)) * gamma
-    stop = jax.lax.stop_gradient
-    dynamics = distributions.latent_kl(stop(posterior.logits), prior_logits)
-    representation = distributions.latent_kl(posterior.logits, stop(prior_logits))
-    losses = {
-        "decoder": sum(per_key.values(), start=jnp.zeros_like(rewards)),
-        "reward": scalars.two_hot_loss(reward_logits, rewards, networks.bins),
-        "continue_": bernoulli_loss(continue_logits, continue_target),
-        "dynamics": distributions.free_bits(dynamics, free_nats, straight_through),
-        "representation": distributions.free_bits(representation, free_nats, straight_through),
-    }
-    posterior_entropy = jnp.mean(jnp.sum(distributions.categorical_entropy(posterior.logits), axis=-1))
-    groups, classes = posterior.logits.shape[-2:]
-    metrics = {f"decoder/{name}": jnp.mean(value) for name, value in per_key.items()}
-    metrics |= {
-        "kl": jnp.mean(dynamics),
-        "prior_entropy": jnp.mean(jnp.sum(distributions.categorical_entropy(prior_logits), axis=-1)),
-        "posterior_entropy": posterior_entropy,
-        "posterior_randomness": posterior_entropy / (groups * math.log(classes)),
-        "reward_prediction": jnp.mean(scalars.two_hot_mean(stop(reward_logits), networks.bins)),
-    }
-    return losses, metrics
+def posterior_step(
+    networks: Networks, params: Params, previous: Latent, inputs: ProjectedInputs, uniform: jax.Array
+) -> Posterior:
+    """One step of the filter for a batch [B, ...]: `is_first` [B] erases the history before it; `uniform` [B, S]."""
+    chex.assert_rank([previous.deter, previous.stoch, inputs.is_first], [2, 3, 1])
+    keep = 1.0 - inputs.is_first.astype(jnp.float32)
+    previous_deter = previous.deter * keep[:, None]
+    previous_stoch = previous.stoch * keep[:, None, None]
+    rssm = params["rssm"]
+    deter = apply(networks.rssm, rssm, previous_deter, previous_stoch, inputs.action, method="recurrent")
+    logits = apply(networks.rssm, rssm, deter, inputs.embedding, method="posterior")
+    return Posterior(Latent(deter, sample_stoch(logits, uniform)), logits)
 
 
-def bernoulli_loss(logits: jax.Array, target: jax.Array) -> jax.Array:
-    """Cross-entropy of a Bernoulli with the given logits to a target probability, elementwise."""
-    return jax.nn.softplus(logits) - target * logits
+def prior_step(networks: Networks, params: Params, previous: Latent, projected_action: jax.Array, uniform: jax.Array) -> Latent:
+    """One step without an observation: latent [N, ...], projected action [N, D] and uniforms [N, S] to the next latent."""
+    chex.assert_rank([previous.deter, previous.stoch, projected_action], [2, 3, 2])
+    rssm = params["rssm"]
+    deter = apply(networks.rssm, rssm, previous.deter, previous.stoch, projected_action, method="recurrent")
+    logits = apply(networks.rssm, rssm, deter, method="prior")
+    return Latent(deter, sample_stoch(logits, uniform))
 
 
-def stoch_dtype(networks: Networks) -> Any:
-    """The integer type that holds a class index in replay."""
-    return jnp.uint8 if networks.rssm.classes <= 256 else jnp.int32
+def observe(networks: Networks, params: Params, inputs: FilterInputs, start: Latent, uniform: jax.Array) -> Posterior:
+    """Filter whole sequences [T, B, ...]. `start` [B, ...] is the latent before the first step; `uniform` [T, B, S]."""
+    chex.assert_rank([inputs.previous_action, inputs.is_first, uniform, start.deter], [3, 2, 3, 2])
+    chex.assert_equal_shape_prefix([inputs.previous_action, inputs.is_first, uniform], 2)
+
+    def step(carry: Latent, now: tuple[ProjectedInputs, jax.Array]) -> tuple[Latent, Posterior]:
+        posterior = posterior_step(networks, params, carry, *now)
+        return posterior.latent, posterior
+
+    return jax.lax.scan(step, start, (project_inputs(networks, params, inputs), uniform))[1]
+
+
+def reward_and_continue(networks: Networks, params: Params, features: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """What the heads expect of states [..., F]: the reward [...], and the continuation [...], which carries the discount."""
+    reward_logits = apply(networks.reward, params["reward"], features)
+    continue_logits = apply(networks.continue_, params["continue"], features)[..., 0]
+    return scalars.two_hot_mean(reward_logits, networks.bins), jax.nn.sigmoid(continue_logits)
+
+
+def undiscounted(continues: jax.Array, gamma: jax.Array) -> jax.Array:
+    """The probability that an episode goes on: the continue head's output without the discount that its target carries."""
+    return jnp.minimum(continues / gamma, 1.0)

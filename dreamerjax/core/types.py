@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 Arrays = dict[str, np.ndarray]
+Array = Any  # of JAX, or of NumPy on its way to the device
 
 
 @dataclass(frozen=True)

@@ -6,18 +6,30 @@ N states, M dreams of each, H horizon. Dreams that follow an episode's own actio
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from functools import partial
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from dreamerjax.agent import actor_critic
-from dreamerjax.agent.imagination import imagine
-from dreamerjax.agent.state import Array, Params
-from dreamerjax.agent.world_model import Latent, Posterior, encode_action, feature, observe
+from dreamerjax.agent.imagination import DreamNoise, imagine
+from dreamerjax.agent.observation_normalization import model_units
+from dreamerjax.agent.state import Params
+from dreamerjax.agent.world_model import (
+    FilterInputs,
+    Latent,
+    Posterior,
+    encode_action,
+    feature,
+    observe,
+    reward_and_continue,
+    undiscounted,
+)
+from dreamerjax.core.types import Array
 from dreamerjax.networks.build import Networks
 from dreamerjax.networks.layers import apply
-from dreamerjax.ops import distributions, scalars
+from dreamerjax.ops import distributions
 
 
 class Filtered(NamedTuple):
@@ -38,56 +50,44 @@ class Belief(NamedTuple):
 
 
 def filter_piece(
-    networks: Networks,
-    params: dict[str, Params],
-    observations: dict[str, Array],
-    previous_action: Array,
-    is_first: Array,
-    start: Latent,
-    uniform: Array,
+    networks: Networks, params: dict[str, Params], inputs: FilterInputs, start: Latent, uniform: Array
 ) -> Filtered:
-    """Filter the next L steps of E episodes: observations [L, E, ...], the action before each [L, E, C], is_first [L, E].
+    """Filter the next L steps of E episodes: `inputs` [L, E, ...] as an environment has them, neither converted nor encoded.
 
     `start` [E, ...] is the latent of the step before; `uniform` [L, E, S] draws the stochastic states.
     """
     model = params["world_model"]
-    posterior = observe(networks, model, observations, encode_action(networks, previous_action), is_first, start, uniform)
+    posterior = observe(networks, model, as_the_model_sees(networks, params["statistics"], inputs), start, uniform)
     prior_logits = apply(networks.rssm, model["rssm"], posterior.latent.deter, method="prior")
     values = actor_critic.value(networks, params["critic"], feature(posterior.latent))
     last = jax.tree.map(lambda leaf: leaf[-1], posterior.latent)
     return Filtered(posterior, distributions.latent_kl(posterior.logits, prior_logits), values, last)
 
 
+def as_the_model_sees(networks: Networks, statistics: Any, inputs: FilterInputs) -> FilterInputs:
+    """Observations in the model's units, and actions encoded."""
+    observations = model_units(networks.spec.observations, statistics, inputs.observations)
+    return FilterInputs(observations, encode_action(networks, inputs.previous_action), inputs.is_first)
+
+
 def believe(
-    networks: Networks,
-    params: dict[str, Params],
-    start: Latent,
-    action_uniform: Array,
-    latent_uniform: Array,
-    *,
-    gamma: Array,
-    lambda_: Array,
+    networks: Networks, params: dict[str, Params], start: Latent, noise: DreamNoise, *, gamma: Array, lambda_: Array
 ) -> Belief:
     """Imagine M dreams under the sampled policy from each start [N, ...], none of which is an episode's end.
 
-    `action_uniform` [M, H, N, C] and `latent_uniform` [M, H, N, S] draw actions and stochastic states. One dream of every
-    state at a time, so that memory does not grow with M. The continue head carries the discount; here it is divided out.
+    `noise` [M, H, N, ...] draws actions and stochastic states. One dream of every state at a time, so that memory does not grow
+    with M.
     """
-    model, critic = params["world_model"], params["critic"]
+    model, critics = params["world_model"], actor_critic.Critics(params["critic"], params["critic"])
 
-    def heads(features: jax.Array) -> tuple[jax.Array, jax.Array]:
-        reward_logits = apply(networks.reward, model["reward"], features)
-        continue_logits = apply(networks.continue_, model["continue"], features)[..., 0]
-        return scalars.two_hot_mean(reward_logits, networks.bins), jax.nn.sigmoid(continue_logits)
-
-    def one_dream(uniforms: tuple[jax.Array, jax.Array]) -> Belief:
-        dream = imagine(networks, model, params["actor"], start, *uniforms)
+    def one_dream(noise: DreamNoise) -> Belief:
+        dream = imagine(networks, params, start, noise)
         going_on = jnp.ones(start.deter.shape[0])
-        targets = actor_critic.dream_targets(networks, model, critic, critic, dream, going_on, lambda_=lambda_)
-        rewards, continues = jax.lax.map(heads, dream.features[1:])
-        alive = jnp.cumprod(jnp.minimum(continues / gamma, 1.0), axis=0)
+        targets = actor_critic.dream_targets(networks, model, critics, dream, going_on, lambda_=lambda_)
+        rewards, continues = jax.lax.map(partial(reward_and_continue, networks, model), dream.features[1:])
+        alive = jnp.cumprod(undiscounted(continues, gamma), axis=0)
         reached = jnp.concatenate([going_on[None], alive[:-1]], axis=0)
         return Belief(targets.returns[0], reached * rewards, alive)
 
-    dreams = jax.lax.map(one_dream, (jnp.asarray(action_uniform), jnp.asarray(latent_uniform)))
+    dreams = jax.lax.map(one_dream, DreamNoise(*map(jnp.asarray, noise)))
     return jax.tree.map(lambda leaf: jnp.mean(leaf, axis=0), dreams)

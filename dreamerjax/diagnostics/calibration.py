@@ -1,4 +1,4 @@
-"""Examine an agent on held-out episodes: does it get what it believes, and does it see what comes?"""
+"""Calibration of an agent on held-out episodes: does it get what it believes, and does it see what comes?"""
 
 from __future__ import annotations
 
@@ -11,22 +11,23 @@ import jax
 import numpy as np
 
 from dreamerjax.agent import action_distribution
+from dreamerjax.agent.imagination import DreamNoise
 from dreamerjax.agent.state import Params
-from dreamerjax.agent.world_model import Latent, initial_latent
+from dreamerjax.agent.world_model import FilterInputs, Latent, initial_latent
 from dreamerjax.data.episodes import PlayedEpisode, pad
 from dreamerjax.diagnostics import belief, model_bias
 from dreamerjax.diagnostics.model_bias import Calibration, States
-from dreamerjax.diagnostics.open_loop_prediction import SCORED, Foresight, OpenLoop
+from dreamerjax.diagnostics.open_loop_prediction import SCORED, OpenLoop, OpenLoopPredictor
 from dreamerjax.networks.build import Networks
 
-EPISODES = 16  # to record for an examination; fewer do
+EPISODES = 16  # to record for a calibration; fewer do
 STATES = 256  # at most so many states are dreamed from
 DREAMS = 8  # from each state
 PIECE = 64  # steps that are filtered in one compiled call
 
 
 @dataclass(frozen=True)
-class Examination:
+class CalibrationReport:
     """What was found; `gap/*` is described in docs/metrics.md."""
 
     metrics: dict[str, float]
@@ -40,7 +41,7 @@ class _Filtered(NamedTuple):
     last_values: np.ndarray  # [E] the critic's, at the final observations
 
 
-class Examiner:
+class Calibrator:
     """Compiled once for a number of episodes; their lengths and the parameters may change from call to call."""
 
     def __init__(self, networks: Networks, *, horizon: int, gamma: float, lambda_: float) -> None:
@@ -50,19 +51,19 @@ class Examiner:
         numbers = {"gamma": np.float32(gamma), "lambda_": np.float32(lambda_)}
         self._filter = jax.jit(partial(belief.filter_piece, networks))
         self._believe = partial(jax.jit(partial(belief.believe, networks)), **numbers)
-        self._foresight = Foresight(networks)
+        self._open_loop = OpenLoopPredictor(networks)
 
-    def __call__(self, params: dict[str, Params], episodes: Sequence[PlayedEpisode], seed: int) -> Examination:
+    def __call__(self, params: dict[str, Params], episodes: Sequence[PlayedEpisode], seed: int) -> CalibrationReport:
         """Compare dreams with at least one held-out episode that the *sampled* policy of the same parameters played.
 
-        `params` has `world_model`, `actor` and `critic`, without a device axis. `seed` draws states and dreams.
+        `params` are an agent's, without a device axis. `seed` draws states and dreams.
         """
         rng = np.random.Generator(np.random.PCG64(seed))
-        parts = {name: params[name] for name in ("world_model", "actor", "critic")}
+        parts = {name: params[name] for name in ("world_model", "actor", "critic", "statistics")}
         params = jax.device_put(parts, self._device)
         calibration, kl = self._calibrate(params, episodes, rng)
-        open_loop, errors = self._foresight(params["world_model"], episodes, rng)
-        return Examination(model_bias.gap_metrics(calibration, kl) | errors, calibration, open_loop)
+        open_loop, errors = self._open_loop(params, episodes, rng)
+        return CalibrationReport(model_bias.gap_metrics(calibration, kl) | errors, calibration, open_loop)
 
     def _calibrate(
         self, params: dict[str, Params], episodes: Sequence[PlayedEpisode], rng: np.random.Generator
@@ -101,7 +102,7 @@ class Examiner:
             is_first = np.full((PIECE, len(episodes)), False)
             is_first[0] = begin == 0
             uniform = rng.random((PIECE, len(episodes), self._networks.rssm.groups), np.float32)
-            piece = self._filter(params, observations, previous_action, is_first, latent, uniform)
+            piece = self._filter(params, FilterInputs(observations, previous_action, is_first), latent, uniform)
             latent = piece.last
             here = (states.step // PIECE == begin // PIECE).nonzero()[0]
             at = states.step[here] - begin, states.episode[here]
@@ -119,14 +120,14 @@ class Examiner:
         shape = (DREAMS, self._horizon, STATES)
         action_uniform = rng.random((*shape, *action_distribution.noise_shape(self._networks)), np.float32)
         latent_uniform = rng.random((*shape, self._networks.rssm.groups), np.float32)
-        belief = self._believe(params, start, action_uniform, latent_uniform)
-        returns, reward, alive = (np.asarray(leaf, np.float64)[..., :count] for leaf in belief)
+        believed = self._believe(params, start, DreamNoise(action_uniform, latent_uniform))
+        returns, reward, alive = (np.asarray(leaf, np.float64)[..., :count] for leaf in believed)
         return returns, reward, alive
 
 
-def words(examination: Examination, episodes: int, *, extra: bool) -> str:
-    """What the examination says, in a few lines."""
-    gap = {name.removeprefix("gap/"): value for name, value in examination.metrics.items()}
+def words(report: CalibrationReport, episodes: int, *, extra: bool) -> str:
+    """What was found, in a few lines."""
+    gap = {name.removeprefix("gap/"): value for name, value in report.metrics.items()}
     worst = int(gap["worst_step"])
     lines = [
         f"dreams against reality: {gap['states']:.0f} states of {episodes} {'extra ' if extra else ''}episodes of the sampled "

@@ -15,7 +15,7 @@ SUSTAINED = 8  # logs in a row, 200 updates by default, before a condition seen 
 
 
 @dataclass(frozen=True)
-class Settings:
+class WatchSettings:
     """What the detectors must know of the run."""
 
     free_nats: float  # loss.free_nats, in nats
@@ -73,7 +73,7 @@ class CollapseWatch:
     metric that a record lacks, or that is not finite, does not count. Memory is bounded, whatever the run's length.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: WatchSettings) -> None:
         on_free_bits = detectors.dynamics_on_free_bits(settings.free_nats, settings.clip)
         self._cases = [
             _Case("evaluation_falls_while_values_rise", evaluations.EvaluationFalls()),

@@ -13,7 +13,7 @@ from dreamerjax.core.errors import UserError
 from dreamerjax.core.types import Arrays
 from dreamerjax.data.episodes import PlayedEpisode, pad
 from dreamerjax.diagnostics import open_loop
-from dreamerjax.diagnostics.open_loop import Watched
+from dreamerjax.diagnostics.open_loop import OpenLoopInputs, Readout
 from dreamerjax.diagnostics.open_loop_prediction import PREDICTED
 from dreamerjax.networks.build import Networks
 
@@ -21,16 +21,16 @@ CONTEXT = 20  # observations that a dream starts from; of a shorter episode, hal
 
 
 @dataclass(frozen=True)
-class Dream:
+class DreamRollout:
     """L observed and P imagined steps of one episode."""
 
     context: int  # L
     real: Arrays  # {name: [L + P, size]} vector observations
     real_images: Arrays  # {name: [L + P, H, W, C]} uint8
-    seen: Watched  # NumPy; what the agent reads from its latents: of the filter for L steps, of the prior for P
+    seen: Readout  # NumPy; what the agent reads from its latents: of the filter for L steps, of the prior for P
 
 
-class Watcher:
+class DreamWatcher:
     """Compiled once; the length of the episode and the parameters may change from call to call."""
 
     def __init__(self, networks: Networks, gamma: float) -> None:
@@ -39,11 +39,11 @@ class Watcher:
         self._device = jax.local_devices()[0]
         self._watch = jax.jit(partial(open_loop.watch, networks))
 
-    def __call__(self, params: dict[str, Params], episode: PlayedEpisode, seed: int) -> Dream:
+    def __call__(self, params: dict[str, Params], episode: PlayedEpisode, seed: int) -> DreamRollout:
         """Dream one episode after its first CONTEXT observations, for up to PREDICTED steps, with its own actions.
 
         Args:
-            params: `world_model` and `critic` are used; without a device axis.
+            params: an agent's, of which the actor is not used; without a device axis.
             episode: a held-out one of at least one step.
             seed: of the dream.
 
@@ -58,12 +58,12 @@ class Watcher:
         rng = np.random.Generator(np.random.PCG64(seed))
         groups = self._networks.rssm.groups
         uniforms = (rng.random((length, 1, 1, groups), np.float32) for length in (CONTEXT, PREDICTED))
-        parts = jax.device_put({name: params[name] for name in ("world_model", "critic")}, self._device)
+        parts = jax.device_put({name: params[name] for name in ("world_model", "critic", "statistics")}, self._device)
         actions = pad([episode], context, PREDICTED)[1]
-        inputs = (*pad([episode], 0, CONTEXT), actions, *uniforms)
-        watched = self._watch(parts, *inputs, context=np.int32(context), gamma=self._gamma)
+        inputs = OpenLoopInputs(*pad([episode], 0, CONTEXT), actions, *uniforms)
+        watched = self._watch(parts, inputs, context=np.int32(context), gamma=self._gamma)
         dreamed = np.r_[:context, CONTEXT : CONTEXT + steps - context]  # what lies between is not part of the dream
-        return Dream(
+        return DreamRollout(
             context,
             real={name: episode.observations[name][:steps] for name, spec in observed.items() if spec.is_vector},
             real_images={name: episode.observations[name][:steps] for name, spec in observed.items() if spec.is_image},

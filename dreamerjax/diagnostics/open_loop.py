@@ -15,12 +15,34 @@ import jax.numpy as jnp
 
 from dreamerjax.agent import actor_critic
 from dreamerjax.agent.observation_normalization import own_units
-from dreamerjax.agent.state import Array, Params
-from dreamerjax.agent.world_model import Latent, encode_action, feature, initial_latent, observe, sample_stoch
+from dreamerjax.agent.state import Params
+from dreamerjax.agent.world_model import (
+    FilterInputs,
+    Latent,
+    encode_action,
+    feature,
+    initial_latent,
+    observe,
+    prior_step,
+    reward_and_continue,
+    undiscounted,
+)
+from dreamerjax.core.types import Array
+from dreamerjax.diagnostics.belief import as_the_model_sees
 from dreamerjax.networks.build import Networks
 from dreamerjax.networks.layers import apply
 
 T = TypeVar("T")
+
+
+class OpenLoopInputs(NamedTuple):
+    """E episodes as an environment has them, and the uniform numbers for M dreams of each."""
+
+    observations: dict[str, Array]  # {name: [L, E, ...]} from the start of the episodes
+    previous_action: Array  # [L, E, C] before each of them
+    actions: Array  # [P, E, C] from the last of these observations on
+    context_uniform: Array  # [L, E, M, S] draws the posterior's stochastic states, M times
+    latent_uniform: Array  # [P, E, M, S] draws the prior's
 
 
 class Predicted(NamedTuple):
@@ -30,7 +52,7 @@ class Predicted(NamedTuple):
     images: dict[str, jax.Array]  # {name: [K, H, W, C]} within [0, 1], of the first dream at the chosen steps
 
 
-class Watched(NamedTuple):
+class Readout(NamedTuple):
     """What the agent reads from its latents while it observes for L steps and then imagines P."""
 
     vectors: dict[str, jax.Array]  # {name: [L + P, size]} decoded observations, in their own units
@@ -39,94 +61,57 @@ class Watched(NamedTuple):
     value: jax.Array  # [L + P] the critic's
 
 
-def predict(
-    networks: Networks,
-    model_params: Params,
-    observations: dict[str, Array],
-    previous_action: Array,
-    actions: Array,
-    context_uniform: Array,
-    latent_uniform: Array,
-    chosen: tuple[Array, Array],
-) -> Predicted:
+def predict(networks: Networks, params: dict[str, Params], inputs: OpenLoopInputs, chosen: tuple[Array, Array]) -> Predicted:
     """Open loop: filter the first L observations of E episodes, then let the prior run on the real actions.
 
-    Args:
-        networks: of the agent.
-        model_params: of the world model.
-        observations: [L, E, ...] from the start of the episodes.
-        previous_action: [L, E, C] before each of them.
-        actions: [P, E, C] from the last of these observations on.
-        context_uniform: [L, E, M, S] draws the posterior's stochastic states, M times.
-        latent_uniform: [P, E, M, S] draws the prior's.
-        chosen: predicted step [K], from 0, and episode [K] of each picture that is decoded.
+    `chosen` are the predicted step [K], from 0, and the episode [K] of each picture that is decoded.
     """
-    length, episodes, dreams = context_uniform.shape[:3]
+    length, episodes, dreams = inputs.context_uniform.shape[:3]
     has_images = any(spec.is_image for spec in networks.spec.observations.values())
 
     def read(features: jax.Array) -> tuple[dict[str, jax.Array], jax.Array | None]:
         by_dream = features.reshape(episodes, dreams, -1)
-        return vectors(networks, model_params, by_dream), by_dream[:, 0] if has_images else None
+        return vectors(networks, params, by_dream), by_dream[:, 0] if has_images else None
 
-    inputs = (observations, previous_action, actions, context_uniform, latent_uniform)
-    numbers, first_dreams = _open_loop(networks, model_params, read, *inputs, context=length)[1]
-    drawn = {} if first_dreams is None else images(networks, model_params, first_dreams[chosen])
+    numbers, first_dreams = _open_loop(networks, params, read, inputs, context=length)[1]
+    drawn = {} if first_dreams is None else images(networks, params, first_dreams[chosen])
     return Predicted(numbers, drawn)
 
 
-def watch(
-    networks: Networks,
-    params: dict[str, Params],
-    observations: dict[str, Array],
-    previous_action: Array,
-    actions: Array,
-    context_uniform: Array,
-    latent_uniform: Array,
-    *,
-    context: Array,
-    gamma: Array,
-) -> Watched:
+def watch(networks: Networks, params: dict[str, Params], inputs: OpenLoopInputs, *, context: Array, gamma: Array) -> Readout:
     """What the agent sees of one episode (E = 1) while it is shown observations, and in P steps of one dream (M = 1) after.
 
-    The arguments are those of `predict`, with all parameters. Only the first `context` of the L observations count: the dream
-    starts there, and what is returned of the other L - context means nothing. The continue head carries the discount; here it
-    is divided out.
+    Only the first `context` of the L observations count: the dream starts there, and what is returned of the other L - context
+    means nothing.
     """
-    model = params["world_model"]
-    inputs = (observations, previous_action, actions, context_uniform, latent_uniform)
-    parts = _open_loop(networks, model, lambda features: features, *inputs, context=context)
+    parts = _open_loop(networks, params, lambda features: features, inputs, context=context)
     features = jnp.concatenate(parts)[:, 0]
-    continues = jax.nn.sigmoid(apply(networks.continue_, model["continue"], features)[..., 0])
-    return Watched(
-        vectors=vectors(networks, model, features),
-        images=images(networks, model, features),
-        alive=jnp.minimum(continues / gamma, 1.0),
+    return Readout(
+        vectors=vectors(networks, params, features),
+        images=images(networks, params, features),
+        alive=undiscounted(reward_and_continue(networks, params["world_model"], features)[1], gamma),
         value=actor_critic.value(networks, params["critic"], features),
     )
 
 
-def vectors(networks: Networks, model_params: Params, features: jax.Array) -> dict[str, jax.Array]:
+def vectors(networks: Networks, params: dict[str, Params], features: jax.Array) -> dict[str, jax.Array]:
     """The decoded vector observations {name: [..., size]} of features [..., F], in their own units."""
-    decoded = apply(networks.decoder, model_params["decoder"], features)
+    decoded = apply(networks.decoder, params["world_model"]["decoder"], features)
     specs = networks.spec.observations
-    return {name: own_units(model_params, name, decoded[name]) for name, spec in specs.items() if spec.is_vector}
+    return {name: own_units(params["statistics"], name, decoded[name]) for name, spec in specs.items() if spec.is_vector}
 
 
-def images(networks: Networks, model_params: Params, features: jax.Array) -> dict[str, jax.Array]:
+def images(networks: Networks, params: dict[str, Params], features: jax.Array) -> dict[str, jax.Array]:
     """The decoded images {name: [..., H, W, C]} of features [..., F], within [0, 1]."""
-    decoded = apply(networks.decoder, model_params["decoder"], features)
+    decoded = apply(networks.decoder, params["world_model"]["decoder"], features)
     return {name: decoded[name] for name, spec in networks.spec.observations.items() if spec.is_image}
 
 
 def _open_loop(
     networks: Networks,
-    model_params: Params,
+    params: dict[str, Params],
     read: Callable[[jax.Array], T],
-    observations: dict[str, Array],
-    previous_action: Array,
-    actions: Array,
-    context_uniform: Array,
-    latent_uniform: Array,
+    inputs: OpenLoopInputs,
     *,
     context: Array | int,
 ) -> tuple[jax.Array, T]:
@@ -134,29 +119,24 @@ def _open_loop(
 
     The prior goes on from the filter's latent after `context` observations.
     """
-    length, episodes, dreams, groups = context_uniform.shape
+    length, episodes, dreams, groups = inputs.context_uniform.shape
+    flat = episodes * dreams
 
     def repeated(leaf: Array) -> jax.Array:
         return jnp.repeat(jnp.asarray(leaf), dreams, axis=1)
 
-    def encoded(action: Array) -> jax.Array:
-        return encode_action(networks, repeated(action))
-
-    flat = episodes * dreams
     is_first = jnp.zeros((length, flat), jnp.bool_).at[0].set(True)
-    filtered = observe(
-        networks, model_params, jax.tree.map(repeated, observations), encoded(previous_action), is_first,
-        initial_latent(networks, flat), jnp.reshape(context_uniform, (length, flat, groups)),
-    ).latent  # fmt: skip
-    rssm = model_params["rssm"]
+    shown = FilterInputs(jax.tree.map(repeated, inputs.observations), repeated(inputs.previous_action), is_first)
+    shown = as_the_model_sees(networks, params["statistics"], shown)
+    model, uniform = params["world_model"], jnp.reshape(inputs.context_uniform, (length, flat, groups))
+    filtered = observe(networks, model, shown, initial_latent(networks, flat), uniform).latent
 
-    def step(latent: Latent, inputs: tuple[jax.Array, jax.Array]) -> tuple[Latent, T]:
-        deter = apply(networks.rssm, rssm, latent.deter, latent.stoch, inputs[0], method="recurrent")
-        logits = apply(networks.rssm, rssm, deter, method="prior")
-        new = Latent(deter, sample_stoch(logits, inputs[1]))
+    def step(latent: Latent, now: tuple[jax.Array, jax.Array]) -> tuple[Latent, T]:
+        new = prior_step(networks, model, latent, *now)
         return new, read(feature(new))
 
-    projected = apply(networks.rssm, rssm, encoded(actions), method="project_action")
+    encoded = encode_action(networks, repeated(inputs.actions))
+    projected = apply(networks.rssm, model["rssm"], encoded, method="project_action")
     start: Any = jax.tree.map(lambda leaf: leaf[context - 1], filtered)
-    predicted = jax.lax.scan(step, start, (projected, jnp.reshape(latent_uniform, (-1, flat, groups))))[1]
+    predicted = jax.lax.scan(step, start, (projected, jnp.reshape(inputs.latent_uniform, (-1, flat, groups))))[1]
     return feature(filtered), predicted

@@ -31,7 +31,7 @@ class OpenLoop:
     dreamed_images: Arrays = field(default_factory=dict)  # {name: [P, H, W, C]} of one dream, within [0, 1]
 
 
-class Foresight:
+class OpenLoopPredictor:
     """Compiled once for a number of episodes; their lengths and the parameters may change from call to call."""
 
     def __init__(self, networks: Networks) -> None:
@@ -40,7 +40,7 @@ class Foresight:
         self._predict = jax.jit(partial(open_loop.predict, networks))
 
     def __call__(
-        self, model_params: Params, episodes: Sequence[PlayedEpisode], rng: np.random.Generator
+        self, params: dict[str, Params], episodes: Sequence[PlayedEpisode], rng: np.random.Generator
     ) -> tuple[OpenLoop | None, dict[str, float]]:
         """The open loop of one episode, to be shown, and the errors of all of them, `gap/open_loop_*` of docs/metrics.md.
 
@@ -51,7 +51,7 @@ class Foresight:
         if counts.max() < 1 or all(spec.is_discrete for spec in self._networks.spec.observations.values()):
             return None, {}
         scored, shown = np.clip(counts, 1, SCORED) - 1, int(np.argmax(np.minimum(counts, SCORED)))
-        vectors, images = self._predicted(model_params, episodes, rng, scored, shown)
+        vectors, images = self._predicted(params, episodes, rng, scored, shown)
         errors: dict[str, list[float]] = {"gap/open_loop_error": [], "gap/open_loop_image_error": []}
         for index in (counts > 0).nonzero()[0].tolist():
             errors["gap/open_loop_error"] += _vector_error(vectors, episodes[index], index, scored[index])
@@ -63,7 +63,7 @@ class Foresight:
 
     def _predicted(
         self,
-        model_params: Params,
+        params: dict[str, Params],
         episodes: Sequence[PlayedEpisode],
         rng: np.random.Generator,
         scored: np.ndarray,
@@ -80,8 +80,8 @@ class Foresight:
         steps = np.concatenate([scored, np.arange(PREDICTED)])
         of = np.concatenate([np.arange(len(episodes)), np.full(PREDICTED, shown)])
         _, actions = pad(episodes, CONTEXT, PREDICTED)
-        inputs = (*pad(episodes, 0, CONTEXT), actions, context_uniform, latent_uniform)
-        vectors, images = jax.tree.map(np.asarray, self._predict(model_params, *inputs, (steps, of)))
+        inputs = open_loop.OpenLoopInputs(*pad(episodes, 0, CONTEXT), actions, context_uniform, latent_uniform)
+        vectors, images = jax.tree.map(np.asarray, self._predict(params, inputs, (steps, of)))
         return vectors, images
 
 

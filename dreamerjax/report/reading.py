@@ -14,7 +14,7 @@ from dreamerjax.config.flat import flatten
 from dreamerjax.config.schema import Config, FreeBits
 from dreamerjax.core.files import read_json_object
 from dreamerjax.core.run_directory import RunDirectory
-from dreamerjax.diagnostics.collapse import CollapseWatch, Settings
+from dreamerjax.diagnostics.collapse import CollapseWatch, WatchSettings
 from dreamerjax.storage.logger import EPISODE_RETURN, WALL_CLOCK, read_sound_metrics
 
 IN_PROGRESS, KILLED = "in progress", "killed"  # beside the outcomes that a run itself writes into summary.json
@@ -105,7 +105,7 @@ def watched(records: Sequence[dict[str, float]], config: dict[str, Any]) -> list
     """The findings that the collapse watch has in these metrics."""
     defaults = flatten(Config())
     free_nats, free_bits = (config.get(key, defaults[key]) for key in ("loss.free_nats", "loss.free_bits"))
-    watch = CollapseWatch(Settings(free_nats, clip=free_bits == FreeBits.clip.name))
+    watch = CollapseWatch(WatchSettings(free_nats, clip=free_bits == FreeBits.clip.name))
     for record in records:
         watch.observe(record)
     return watch.summary()

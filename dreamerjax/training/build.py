@@ -8,7 +8,7 @@ import jax
 import numpy as np
 
 from dreamerjax.agent.learner import Learner, choose_devices
-from dreamerjax.agent.state import Batch, TrainState, init_train_state, settings_from_config
+from dreamerjax.agent.state import Batch, TrainState, init_train_state, options_from_config
 from dreamerjax.agent.world_model import stoch_dtype
 from dreamerjax.config.schema import Config
 from dreamerjax.core.types import EnvSpec
@@ -41,8 +41,8 @@ class World:
 
     def learner(self, state: TrainState) -> Learner:
         """The compiled update around a training state."""
-        settings = settings_from_config(self.config)
-        return Learner(self.networks, settings, state, self.devices, jit=self.config.jit)
+        options = options_from_config(self.config)
+        return Learner(self.networks, options, state, self.devices, jit=self.config.jit)
 
 
 def build_world(config: Config) -> World:

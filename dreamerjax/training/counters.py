@@ -31,6 +31,14 @@ class Counters:
     fault: str | None = None  # an error in the middle of a tick, after which this state was saved
     seconds: float = 0.0  # spent in earlier processes of this run
 
+    def improves(self, env_step: int, greedy: float, sampled: float) -> bool:
+        """Take over an evaluation's mean returns; whether the greedy one is the best so far."""
+        self.last_step, self.last_return, self.last_sampled_return = env_step, greedy, sampled
+        if self.best_return is not None and greedy <= self.best_return:
+            return False
+        self.best_step, self.best_return = env_step, greedy
+        return True
+
     @property
     def owed_updates(self) -> int:
         """Updates made on the train ratio's account."""

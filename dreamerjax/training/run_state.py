@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, replace
 from typing import Any
 
@@ -12,35 +12,33 @@ import jax.numpy as jnp
 import numpy as np
 
 from dreamerjax.agent.policy import Policy
-from dreamerjax.agent.state import BEHAVIOR_LOSSES, Hyper, Params, acting_params, hyper_from_config, pack, unpack
+from dreamerjax.agent.state import BEHAVIOR_LOSSES, Hyper, Params, hyper_from_config, pack, unpack
 from dreamerjax.config.cli import config_to_yaml
 from dreamerjax.config.schema import Config, FreeBits, Mode
 from dreamerjax.core.errors import UserError
 from dreamerjax.core.files import write_text
 from dreamerjax.core.run_directory import RunDirectory, collect_meta
-from dreamerjax.core.types import ActFunction as CollectingPolicy
-from dreamerjax.data.collector import Collector, EvaluationResult
-from dreamerjax.data.episodes import PlayedEpisode
-from dreamerjax.diagnostics.calibration import Examination
-from dreamerjax.diagnostics.collapse import CollapseWatch, Settings
+from dreamerjax.core.types import ActFunction
+from dreamerjax.data.collector import Collector
+from dreamerjax.diagnostics.collapse import CollapseWatch, WatchSettings
 from dreamerjax.envs.random_rollouts import random_policy
 from dreamerjax.storage import compatibility
 from dreamerjax.storage.checkpoints import CheckpointStore
 from dreamerjax.storage.logger import RunLogger, read_metrics
 from dreamerjax.storage.sinks import chosen_sinks
 from dreamerjax.training import update_schedule
-from dreamerjax.training.build import ACTING_SEED, RANDOM_SEED, build_replay, build_world, derived_seed
+from dreamerjax.training.build import ACTING_SEED, EVALUATION_SEED, RANDOM_SEED, build_replay, build_world, derived_seed
 from dreamerjax.training.counters import Counters
 from dreamerjax.training.evaluation import Evaluator
 from dreamerjax.training.runtime import Stopwatch, Trace
-from dreamerjax.training.warm_start import Beginning, begin
+from dreamerjax.training.warm_start import WarmStart, warm_start
 
 
-class Session:
+class RunState:
     """A run in progress. Its pieces are public: the loop in `train.py` reads as what it does with them."""
 
-    def __init__(self, config: Config, run: RunDirectory | None) -> None:
-        """Build everything; `run` is the directory to continue, None makes a new one.
+    def __init__(self, config: Config, directory: RunDirectory | None) -> None:
+        """Build everything; `directory` is the one to continue, None makes a new one.
 
         Raises UserError for an environment, device or directory that cannot be used.
         """
@@ -52,23 +50,26 @@ class Session:
         self.world = build_world(config)
         self.family = compatibility.fingerprint(config, self.world.spec)
         self.replay = build_replay(self.world)
-        beginning = begin(self.world, self.family) if run is None else Beginning(self.world.initial_state())
-        self._given = beginning.policy  # acting parameters that this run does not train
-        self.run = run or self._new_run(beginning.source)
-        self.logger = RunLogger(self.run.path, progress=True, total_steps=update_schedule.last_step(config.train), sinks=sinks)
+        start = warm_start(self.world, self.family) if directory is None else WarmStart(self.world.initial_state())
+        self._given = start.policy  # acting parameters that this run does not train
+        self.directory = directory or self._new_run(start.source)
+        self.logger = RunLogger(
+            self.directory.path, progress=True, total_steps=update_schedule.last_step(config.train), sinks=sinks
+        )
         profiled = range(config.profile_start, config.profile_start + config.profile_updates) if config.profile else range(0)
-        self.trace = Trace(self.run.path / "profile", profiled.start, profiled.stop, self.logger.message)
-        self.latest = CheckpointStore(self.run.checkpoints / "latest", config.run.checkpoints_to_keep)
-        self.best = CheckpointStore(self.run.checkpoints / "best", 1)
+        self.trace = Trace(self.directory.path / "profile", profiled.start, profiled.stop, self.logger.message)
+        self.latest = CheckpointStore(self.directory.checkpoints / "latest", config.run.checkpoints_to_keep)
+        self.best = CheckpointStore(self.directory.checkpoints / "best", 1)
         self.collector = Collector(self.world.envs, self.world.spec, self.replay, config.train.seed)
         self.random = np.random.Generator(np.random.PCG64((config.train.seed, RANDOM_SEED)))
         self.random_policy = random_policy(self.world.spec.action, self.random)
-        self.learner = self.world.learner(beginning.state)
+        self.learner = self.world.learner(start.state)
         acting, seed = self._given or self.learner.acting, derived_seed(config.train.seed, ACTING_SEED)
         self.policy = Policy(self.world.networks, acting, config.env.num_envs, seed, greedy=False)
         self._hyper = hyper_from_config(config)
         self.watch = self._new_watch()
-        self.evaluator = Evaluator(self.world)
+        world, seed = self.world, derived_seed(config.train.seed, EVALUATION_SEED)
+        self.evaluator = Evaluator(config, world.spec, world.networks, seed)
 
     def _new_run(self, source: dict[str, Any] | None) -> RunDirectory:
         config, world = self.config, self.world
@@ -82,7 +83,7 @@ class Session:
         return RunDirectory.create(config.run.root, config.run.name, config_to_yaml(config), meta)
 
     def _new_watch(self) -> CollapseWatch:
-        return CollapseWatch(Settings(self.config.loss.free_nats, clip=self.config.loss.free_bits is FreeBits.clip))
+        return CollapseWatch(WatchSettings(self.config.loss.free_nats, clip=self.config.loss.free_bits is FreeBits.clip))
 
     def follow(self, acting: dict[str, Params]) -> None:
         """Collect with these parameters from now on, unless the policy was given from elsewhere."""
@@ -90,7 +91,7 @@ class Session:
             self.policy.params = acting
 
     @property
-    def collecting(self) -> CollectingPolicy:
+    def collecting(self) -> ActFunction:
         """What acts once the random steps are over.
 
         While only the world model is trained that is the random policy or a given one, whose latents are of another model and
@@ -109,6 +110,15 @@ class Session:
     def model_scales(self) -> dict[str, float]:
         """Weight of each loss of the world model."""
         return {name: scale for name, scale in vars(self.config.loss.scales).items() if name not in BEHAVIOR_LOSSES}
+
+    def due(self) -> update_schedule.Plan | None:
+        """What the update that is due now trains; None if none is due."""
+        config, counters = self.config, self.counters
+        if self.env_steps < config.train.random_steps or not self.replay.ready():
+            return None
+        plan = update_schedule.plan(config, counters.pacing, self.env_steps, counters.best_return)
+        owed = update_schedule.updates_due(config.train, self.env_steps, counters.owed_updates)
+        return plan if owed >= config.train.updates_per_call else None
 
     def hyper(self, plan: update_schedule.Plan) -> Hyper:
         """The traced numbers of an update."""
@@ -142,20 +152,6 @@ class Session:
         wanted, best = self.config.train.stop_at_return, self.counters.best_return
         return wanted is not None and best is not None and best >= wanted
 
-    def evaluate(self) -> dict[str, EvaluationResult]:
-        """Evaluate the averaged agent, greedy and sampled; the sampled episodes are kept if dreams are due to be examined."""
-        return self.evaluator.play(acting_params(self.learner.average()), self.env_steps, keep=self._dreams_due)
-
-    @property
-    def _dreams_due(self) -> bool:
-        """Whether a multiple of `monitor.dreams_every` has been passed since the last examination."""
-        return update_schedule.crossed(self.counters.examined_step, self.env_steps, self.config.monitor.dreams_every)
-
-    def examine(self, played: Sequence[PlayedEpisode]) -> Examination:
-        """Compare the averaged agent's dreams with held-out episodes of its sampled policy."""
-        self.counters.examined_step = self.env_steps
-        return self.evaluator.examine(self.learner.average(), played, self.env_steps)
-
     def save(self, store: CheckpointStore, *, with_replay: bool) -> None:
         """Write a checkpoint in the background: all that `restore` needs to go on bit for bit."""
         collector, collector_info = self.collector.state_dict()
@@ -178,7 +174,7 @@ class Session:
         Raises UserError if there is none or it is of another family.
         """
         restored = self.latest.restore()
-        compatibility.require_same(restored.info["family"], self.family, str(self.run.path))
+        compatibility.require_same(restored.info["family"], self.family, str(self.directory.path))
         if restored.replay is None:
             raise UserError(f"the checkpoint in {self.latest.directory} has no replay", exit_code=1)
         self.learner = self.world.learner(unpack(restored.arrays["train"], self.learner.state()))
@@ -197,9 +193,9 @@ class Session:
             self.counters.fault = None
         self.logger.truncate_after(self.counters.updates, self.env_steps)
         self.watch = self._new_watch()
-        for record in read_metrics(self.run.metrics):
+        for record in read_metrics(self.directory.metrics):
             self.watch.observe(record)
-        write_text(self.run.config_path, config_to_yaml(replace(self.config, resume=None)))
+        write_text(self.directory.config_path, config_to_yaml(replace(self.config, resume=None)))
         return exact, reason
 
     def close(self) -> None:
@@ -212,4 +208,4 @@ class Session:
             self.logger.close()
             self.world.envs.close()
             self.evaluator.close()
-            self.run.close()
+            self.directory.close()

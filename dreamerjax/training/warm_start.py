@@ -20,7 +20,7 @@ from dreamerjax.training.build import World
 
 
 @dataclass(frozen=True)
-class Beginning:
+class WarmStart:
     """What a run starts from."""
 
     state: TrainState
@@ -28,7 +28,7 @@ class Beginning:
     source: dict[str, Any] | None = None  # the other run, for meta.json
 
 
-def begin(world: World, model_family: dict[str, Any]) -> Beginning:
+def warm_start(world: World, model_family: dict[str, Any]) -> WarmStart:
     """Fresh parameters and, where the mode says so, what `from` has in their place.
 
     `dreamer` takes the other run's world model with its optimiser, and its actor and critic too (with slow critic, return
@@ -39,20 +39,21 @@ def begin(world: World, model_family: dict[str, Any]) -> Beginning:
     """
     config, fresh = world.config, world.initial_state()
     if config.from_ is None:
-        return Beginning(fresh)
+        return WarmStart(fresh)
     other = RunDirectory.open(config.from_, root=config.run.root)
     restored = CheckpointStore(other.checkpoints / "latest", 1).restore(with_replay=False)
     compatibility.require_same(restored.info["family"], model_family, str(other.path))
     trained = unpack(restored.arrays["train"], fresh)
     source = {"run": str(other.path), "env_step": restored.step, "updates": int(trained.updates)}
     if config.mode is Mode.bootstrap:
-        return Beginning(fresh, jax.tree.map(jnp.asarray, acting_params(trained.average)), source)
+        return WarmStart(fresh, jax.tree.map(jnp.asarray, acting_params(trained.averaged)), source)
     if not config.reset_actor_critic:
-        return Beginning(trained._replace(key=fresh.key, updates=fresh.updates), source=source)
+        return WarmStart(trained._replace(key=fresh.key, updates=fresh.updates), source=source)
     part = "world_model"
     state = fresh._replace(
         params=fresh.params | {part: trained.params[part]},
         average=fresh.average | {part: trained.average[part]},
+        statistics=trained.statistics,
         optimizer=fresh.optimizer | {part: trained.optimizer[part]},
     )
-    return Beginning(state, source=source)
+    return WarmStart(state, source=source)

@@ -1,4 +1,4 @@
-"""An examination as pictures and data: belief against reality, and the open loop."""
+"""A calibration as pictures and data: belief against reality, and the open loop."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from dreamerjax.core.files import file_faults, write_json
-from dreamerjax.diagnostics.calibration import Examination
+from dreamerjax.diagnostics.calibration import CalibrationReport
 from dreamerjax.diagnostics.model_bias import Calibration
 from dreamerjax.diagnostics.open_loop_prediction import OpenLoop
 from dreamerjax.visualization.strips import draw_sheet
@@ -21,15 +21,15 @@ if TYPE_CHECKING:
 BINS = 8  # groups of equally many states whose means are drawn
 
 
-def write_examination(
-    examination: Examination, directory: str | Path, step: int, title: str, frame_stack: int = 1
+def write_calibration(
+    report: CalibrationReport, directory: str | Path, step: int, title: str, frame_stack: int = 1
 ) -> list[Path]:
     """Writes `dream_reality_<step>.png` and its numbers as .json, and what there is of an open loop.
 
     That is `open_loop_<step>.png` of vectors, and `open_loop_images_<step>.png`.
 
     Args:
-        examination: what to show.
+        report: what to show.
         directory: an existing one, a run's `media`.
         step: environment steps of the run, for the names; zero-padded to nine digits.
         title: above the plots.
@@ -43,8 +43,8 @@ def write_examination(
     """
     directory = Path(directory)
     paths = [directory / f"dream_reality_{step:09d}.png"]
-    _save(_draw_calibration(examination.calibration, title), paths[0])
-    loop = examination.open_loop
+    _save(_draw_calibration(report.calibration, title), paths[0])
+    loop = report.open_loop
     if loop is not None and loop.real:
         paths.append(directory / f"open_loop_{step:09d}.png")
         _save(_draw_open_loop(loop, title), paths[-1])
@@ -54,7 +54,7 @@ def write_examination(
         with file_faults(paths[-1]):
             sheet.save(paths[-1])
     numbers = directory / f"dream_reality_{step:09d}.json"
-    write_json(numbers, {"metrics": examination.metrics, "calibration": vars(examination.calibration)})
+    write_json(numbers, {"metrics": report.metrics, "calibration": vars(report.calibration)})
     return [*paths, numbers]
 
 

@@ -7,7 +7,7 @@ import re
 import numpy as np
 from PIL import Image, ImageChops, ImageOps
 
-from dreamerjax.diagnostics.dream_rollout import Dream
+from dreamerjax.diagnostics.dream_rollout import DreamRollout
 from dreamerjax.visualization import canvas, strips
 from dreamerjax.visualization.panels import Curve, Panels, draw_panels
 from dreamerjax.visualization.style import GREY, IMAGINED, REAL
@@ -21,7 +21,7 @@ CARTPOLE = re.compile(r"(.*:)?CartPole-v\d+")  # environments whose state is als
 CARTPOLE_NUMBERS = ("position, m", "velocity, m/s", "angle, rad", "angular velocity, rad/s")
 
 
-def draw_dream(dream: Dream, env_id: str, title: str, frame_stack: int = 1) -> list[Image.Image]:
+def draw_dream(dream: DreamRollout, env_id: str, title: str, frame_stack: int = 1) -> list[Image.Image]:
     """One frame of every step: where the dream is, what it expects, images, numbers over time, CartPole's state as a picture.
 
     Images are to the left: real, the agent's, and where the two differ. Where no number is observed, what the agent expects is
@@ -61,7 +61,7 @@ def draw_dream(dream: Dream, env_id: str, title: str, frame_stack: int = 1) -> l
     return frames
 
 
-def _panels(dream: Dream, numbers: list[tuple[str, int]], labels: list[str] | tuple[str, ...], height: int) -> Panels:
+def _panels(dream: DreamRollout, numbers: list[tuple[str, int]], labels: list[str] | tuple[str, ...], height: int) -> Panels:
     """Of the numbers, or of what the agent expects if there are none; at least so high."""
     curves = [
         Curve(label, np.asarray(dream.seen.vectors[name])[:, index], dream.real[name][:, index])
@@ -83,15 +83,15 @@ def _hidden(count: int, most: int, what: str) -> str:
     return f"   the first {most} of {count} {what}" if count > most else ""
 
 
-def _color(dream: Dream, step: int) -> str:
+def _color(dream: DreamRollout, step: int) -> str:
     return REAL if step < dream.context else IMAGINED
 
 
-def _source(dream: Dream, step: int) -> str:
+def _source(dream: DreamRollout, step: int) -> str:
     return "reconstructed" if step < dream.context else "imagined"
 
 
-def _draw_header(frame: Image.Image, dream: Dream, step: int, title: str) -> None:
+def _draw_header(frame: Image.Image, dream: DreamRollout, step: int, title: str) -> None:
     imagined = step - dream.context + 1
     steps = "1 step" if imagined == 1 else f"{imagined} steps"
     where = f"imagination, {steps} without observation" if imagined > 0 else "context, the agent observes"
@@ -104,7 +104,7 @@ def _draw_header(frame: Image.Image, dream: Dream, step: int, title: str) -> Non
     canvas.bar(frame, (WIDTH // 2, 70), 120, share, f"value: {value:.4g}", _color(dream, step))
 
 
-def _column(dream: Dream, step: int, name: str, frame_stack: int) -> Image.Image:
+def _column(dream: DreamRollout, step: int, name: str, frame_stack: int) -> Image.Image:
     """An image: real, the agent's, and where the two differ."""
     dreamed = np.asarray(dream.seen.images[name][step])
     pictures = strips.compared(dream.real_images[name][step], dreamed, frame_stack, PICTURE)
@@ -113,7 +113,7 @@ def _column(dream: Dream, step: int, name: str, frame_stack: int) -> Image.Image
     return strips.draw_column(pictures, labels, (canvas.PALE, _color(dream, step), canvas.PALE))
 
 
-def _draw_scenes(frame: Image.Image, dream: Dream, step: int, name: str, left: int) -> None:
+def _draw_scenes(frame: Image.Image, dream: DreamRollout, step: int, name: str, left: int) -> None:
     """CartPole's real state, the agent's, and where the two pictures differ."""
     space = 12
     width = (WIDTH - 4 * space) // 3

@@ -15,7 +15,7 @@ from dreamerjax.agent import action_distribution
 from dreamerjax.agent.policy import Policy, initial_policy_state
 from dreamerjax.agent.state import acting_params
 from dreamerjax.core.types import Arrays, EnvSpec
-from tests.helpers import CONTINUOUS, MIXED, VECTOR, make_networks, observations, random_params
+from tests.helpers import CONTINUOUS, MIXED, VECTOR, make_networks, observations, random_agent
 from tests.networks import numpy_model
 
 GRID = 2000
@@ -106,7 +106,7 @@ class Setup:
 
     def __init__(self) -> None:
         self.networks = make_networks(VECTOR)
-        params = random_params(self.networks)
+        params = random_agent(self.networks)
         self.numpy = numpy_model.as_float64(params)
         self.params = acting_params(params)
         self.first = np.ones(ENVS, bool)

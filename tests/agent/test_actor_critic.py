@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
+from types import SimpleNamespace
 from typing import Any
 
 import jax
@@ -10,8 +11,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dreamerjax.agent import actor_critic
-from dreamerjax.agent.actor_critic import DreamTargets
+from dreamerjax.agent import actor_critic, losses
+from dreamerjax.agent.actor_critic import Critics, DreamTargets
 from dreamerjax.agent.imagination import Dream
 from dreamerjax.ops import normalization
 from tests.helpers import VECTOR, largest, make_networks, random_params
@@ -51,7 +52,9 @@ def critic_cross_entropy(features: Any, targets: np.ndarray, slow_regularizer: f
 
 @jax.jit
 def dream_targets(model: Any, critic: Any, slow: Any, dream: Dream) -> DreamTargets:
-    return actor_critic.dream_targets(NETWORKS, model, critic, slow, dream, START_CONTINUE, lambda_=jnp.float32(LAMBDA))
+    return actor_critic.dream_targets(
+        NETWORKS, model, Critics(critic, slow), dream, START_CONTINUE, lambda_=jnp.float32(LAMBDA)
+    )
 
 
 @pytest.fixture(scope="module")
@@ -97,7 +100,7 @@ def test_targets_carry_no_gradient() -> None:
 
 @pytest.mark.parametrize("slow_regularizer", [0.0, 1.0, 0.3])
 def test_the_critic_loss_is_two_cross_entropies(targets: DreamTargets, slow_regularizer: float) -> None:
-    loss = jax.jit(partial(actor_critic.dream_critic_loss, NETWORKS))
+    loss = jax.jit(partial(losses.dream_critic_loss, NETWORKS))
     actual = loss(PARAMS["critic"], DREAM, targets, jnp.float32(slow_regularizer))
     per_step = critic_cross_entropy(DREAM.features[:-1], numpy_model.as_float64(targets.returns), slow_regularizer)
     np.testing.assert_allclose(actual, numpy_model.as_float64(targets.weights) * per_step, rtol=1e-3, atol=1e-4)
@@ -107,7 +110,7 @@ def test_the_critic_learns_towards_its_targets_only_through_its_prediction(targe
     """The gradient of a cross-entropy by the logits' bias is p - target; the targets themselves get none."""
 
     def total(params: Any, targets: DreamTargets) -> jax.Array:
-        return jnp.sum(actor_critic.dream_critic_loss(NETWORKS, params, DREAM, targets, jnp.float32(1.0)))
+        return jnp.sum(losses.dream_critic_loss(NETWORKS, params, DREAM, targets, jnp.float32(1.0)))
 
     def by_targets(returns: jax.Array, slow_values: jax.Array) -> jax.Array:
         return total(PARAMS["critic"], targets._replace(returns=returns, slow_values=slow_values))
@@ -124,7 +127,7 @@ def test_the_critic_learns_towards_its_targets_only_through_its_prediction(targe
 
 def actor_loss(networks: Any, params: Any, targets: DreamTargets, scale: float, entropy: float) -> Any:
     advantage = actor_critic.advantages(targets, jnp.float32(scale), centered=False)
-    return actor_critic.actor_loss(networks, params, DREAM, targets.weights, advantage, jnp.float32(entropy))
+    return losses.actor_loss(networks, params, DREAM, targets.weights, advantage, entropy_coefficient=jnp.float32(entropy))
 
 
 @pytest.mark.parametrize("unimix", [0.0, 0.01])
@@ -137,8 +140,8 @@ def test_the_actor_loss_is_the_score_function_with_entropy(targets: DreamTargets
     advantage = (numpy_model.as_float64(targets.returns) - numpy_model.as_float64(targets.values)[:-1]) / 2.5
     expected = -numpy_model.as_float64(targets.weights) * (chosen * advantage + ENTROPY * entropy)
     np.testing.assert_allclose(loss, expected, rtol=1e-3, atol=1e-4)
-    np.testing.assert_allclose(metrics["entropy"], entropy.mean(), rtol=1e-4)
-    np.testing.assert_allclose(metrics["advantage_magnitude"], np.abs(advantage).mean(), rtol=1e-3)
+    np.testing.assert_allclose(metrics["actor/entropy"], entropy.mean(), rtol=1e-4)
+    np.testing.assert_allclose(metrics["actor/advantage_magnitude"], np.abs(advantage).mean(), rtol=1e-3)
 
 
 def test_the_actor_gradient_is_the_policy_gradient(targets: DreamTargets) -> None:
@@ -207,8 +210,9 @@ class Sequences:
         self.bootstrap = rng.normal(size=shape).astype(np.float32)
 
     def loss(self, params: Any, features: jax.Array, bootstrap: jax.Array) -> jax.Array:
-        return actor_critic.replay_critic_loss(
-            NETWORKS, params, SLOW, features, self.rewards, self.is_last, self.is_terminal, bootstrap,
+        batch: Any = SimpleNamespace(reward=self.rewards, is_last=self.is_last, is_terminal=self.is_terminal)
+        return losses.replay_critic_loss(
+            NETWORKS, Critics(params, SLOW), features, batch, bootstrap,
             gamma=jnp.float32(0.9), lambda_=jnp.float32(LAMBDA), slow_regularizer=jnp.float32(0.5),
         )  # fmt: skip
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from dreamerjax.agent import imagination
-from dreamerjax.agent.imagination import Dream
+from dreamerjax.agent.imagination import Dream, DreamNoise
 from dreamerjax.agent.world_model import Latent, feature
 from dreamerjax.core.types import EnvSpec
 from tests.helpers import CONTINUOUS, MIXED, VECTOR, make_networks, random_params
@@ -32,12 +32,11 @@ class Setup:
         deter = rng.uniform(-1, 1, (STARTS, rssm.deter))
         self.start = Latent(jnp.asarray(deter, jnp.float32), jnp.asarray(stoch, jnp.float32))
         shapes = ((HORIZON, STARTS, *spec.action.shape), (HORIZON, STARTS, rssm.groups))
-        self.uniforms: Any = tuple(rng.uniform(size=shape).astype(np.float32) for shape in shapes)
+        self.noise = DreamNoise(*(rng.uniform(size=shape).astype(np.float32) for shape in shapes))
         self.imagine = jax.jit(partial(imagination.imagine, self.networks))
 
-    def dream(self, uniforms: Any = None, start: Latent | None = None) -> Dream:
-        arguments = (self.params["world_model"], self.params["actor"], start or self.start)
-        result: Dream = self.imagine(*arguments, *(uniforms or self.uniforms))
+    def dream(self, noise: DreamNoise | None = None, start: Latent | None = None) -> Dream:
+        result: Dream = self.imagine(self.params, start or self.start, noise or self.noise)
         return result
 
 
@@ -85,11 +84,11 @@ def test_a_dream_is_the_formula(name: str) -> None:
     for t in range(HORIZON):
         features = np.concatenate([deter, stoch.reshape(STARTS, -1)], axis=-1)
         np.testing.assert_allclose(dream.features[t], features, rtol=1e-3, atol=1e-4)
-        encoded, indices = numpy_action(setup, numpy_model.head(params["actor"], features), setup.uniforms[0][t])
+        encoded, indices = numpy_action(setup, numpy_model.head(params["actor"], features), setup.noise.action[t])
         np.testing.assert_array_equal(dream.actions[t], indices)
         deter = numpy_model.gru(params["world_model"]["rssm"], rssm.blocks, deter, stoch, encoded)
         prior = numpy_model.prior(params["world_model"]["rssm"], rssm.groups, rssm.unimix, deter)
-        stoch = numpy_model.sample_one_hot(prior, setup.uniforms[1][t])
+        stoch = numpy_model.sample_one_hot(prior, setup.noise.latent[t])
     last = np.concatenate([deter, stoch.reshape(STARTS, -1)], axis=-1)
     np.testing.assert_allclose(dream.features[-1], last, rtol=1e-3, atol=1e-4)
 
@@ -97,7 +96,7 @@ def test_a_dream_is_the_formula(name: str) -> None:
 def test_a_dream_is_a_chain_of_dreams_of_one_step(setup: Setup) -> None:
     whole, latent = setup.dream(), setup.start
     for t in range(HORIZON):
-        step = setup.dream(tuple(uniform[t : t + 1] for uniform in setup.uniforms), latent)
+        step = setup.dream(DreamNoise(*(uniform[t : t + 1] for uniform in setup.noise)), latent)
         np.testing.assert_allclose(step.features[0], whole.features[t], rtol=1e-4, atol=1e-5)
         np.testing.assert_allclose(step.actions[0], whole.actions[t], rtol=1e-4, atol=1e-5)
         deter, flat = np.split(np.asarray(step.features[1]), [setup.networks.rssm.deter], axis=-1)
@@ -106,7 +105,7 @@ def test_a_dream_is_a_chain_of_dreams_of_one_step(setup: Setup) -> None:
 
 def test_the_same_random_numbers_give_the_same_dream(discrete: Setup) -> None:
     first, again = discrete.dream(), discrete.dream()
-    other = discrete.dream(tuple(1.0 - uniform for uniform in discrete.uniforms))
+    other = discrete.dream(DreamNoise(*(1.0 - uniform for uniform in discrete.noise)))
     np.testing.assert_array_equal(first.features, again.features)
     np.testing.assert_array_equal(first.actions, again.actions)
     assert (np.asarray(first.features[1:]) != np.asarray(other.features[1:])).any()
@@ -124,7 +123,8 @@ def test_no_gradient_flows_through_a_dream(name: str) -> None:
     setup = Setup(SPECS[name])
 
     def total(model: Any, actor: Any, start: Latent) -> jax.Array:
-        dream = imagination.imagine(setup.networks, model, actor, start, *setup.uniforms)
+        params = {"world_model": model, "actor": actor}
+        dream = imagination.imagine(setup.networks, params, start, setup.noise)
         return jnp.sum(dream.features) + jnp.sum(dream.actions.astype(jnp.float32))
 
     arguments = (setup.params["world_model"], setup.params["actor"], setup.start)

@@ -104,7 +104,7 @@ def test_the_copies_on_the_devices_are_bit_for_bit_the_same(two: Trained) -> Non
 def test_a_policy_keeps_the_parameters_it_was_given(one: Trained, two: Trained) -> None:
     """The next update must not overwrite them."""
     for trained in (one, two):
-        assert_trees_close(trained.acting[-1], acting_params(trained.learner.state().params), rtol=0.0)
+        assert_trees_close(trained.acting[-1], acting_params(trained.learner.state().newest), rtol=0.0)
         first, last = (jax.tree.leaves(acting["actor"]) for acting in (trained.acting[0], trained.acting[-1]))
         assert any((np.asarray(a) != np.asarray(b)).any() for a, b in zip(first, last, strict=True))
 

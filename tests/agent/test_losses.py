@@ -10,10 +10,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dreamerjax.agent.actor_critic import dream_targets, replay_critic_loss, value
-from dreamerjax.agent.imagination import imagine
-from dreamerjax.agent.losses import all_losses, draw_noise
+from dreamerjax.agent.actor_critic import Critics, dream_targets, value
+from dreamerjax.agent.imagination import DreamNoise, imagine
+from dreamerjax.agent.losses import Losses, UpdateInputs, all_losses, replay_critic_loss
 from dreamerjax.agent.state import Batch, Noise, TrainState
+from dreamerjax.agent.update import draw_noise
 from dreamerjax.agent.world_model import feature
 from tests.helpers import (
     HORIZON,
@@ -34,17 +35,18 @@ STATE = random_state(NETWORKS)
 
 def noise(count: int = 0, seed: int = 0, **changes: Any) -> Noise:
     keys = jax.random.split(jax.random.key(seed), SEQUENCES)
-    return draw_noise(NETWORKS, keys, LENGTH, settings(starts_per_sequence=count, **changes))
+    return draw_noise(NETWORKS, settings(starts_per_sequence=count, **changes), keys, LENGTH)
 
 
 @jax.jit
-def _losses(state: TrainState, batch: Batch, noise: Noise) -> Any:
-    return all_losses(NETWORKS, settings(), hyper(), state.params, state, batch, noise, None)
+def _losses(state: TrainState, batch: Batch, noise: Noise) -> Losses:
+    return all_losses(NETWORKS, settings(), hyper(), state.params, UpdateInputs(state, batch, noise))
 
 
-def losses(batch: Batch, noise: Noise) -> Any:
-    """(losses, (metrics, posterior, return scale)). The state is an argument: as a constant it compiles slowly."""
-    return _losses(STATE, batch, noise)
+def losses(batch: Batch, noise: Noise) -> Losses:
+    """The state is an argument: as a constant it compiles slowly."""
+    result: Losses = _losses(STATE, batch, noise)
+    return result
 
 
 def gradients(**changes: Any) -> dict[str, Any]:
@@ -52,7 +54,7 @@ def gradients(**changes: Any) -> dict[str, Any]:
 
     def compute(params: Any, state: TrainState, batch: Batch, noise: Noise) -> Any:
         numbers = hyper(free_nats=0.0)
-        return all_losses(NETWORKS, settings(**changes), numbers, params, state, batch, noise, None)[0]
+        return all_losses(NETWORKS, settings(**changes), numbers, params, UpdateInputs(state, batch, noise)).parts
 
     result: dict[str, Any] = jax.jit(jax.jacrev(compute))(STATE.params, STATE, random_batch(NETWORKS), noise())
     return result
@@ -102,9 +104,9 @@ def test_a_time_limit_does_not_teach_an_end() -> None:
     batch, numbers = random_batch(NETWORKS, ends=0.0), noise()
     cut = np.zeros((LENGTH, SEQUENCES), bool)
     cut[2] = True
-    plain, _ = losses(batch, numbers)
-    truncated, _ = losses(batch._replace(is_last=cut), numbers)
-    terminated, _ = losses(batch._replace(is_last=cut, is_terminal=cut), numbers)
+    plain = losses(batch, numbers).parts
+    truncated = losses(batch._replace(is_last=cut), numbers).parts
+    terminated = losses(batch._replace(is_last=cut, is_terminal=cut), numbers).parts
     for name in plain.keys() - {"replay_critic"}:
         np.testing.assert_array_equal(truncated[name], plain[name], err_msg=name)
     assert truncated["replay_critic"] != plain["replay_critic"]
@@ -128,7 +130,7 @@ def test_starts_are_all_steps_or_a_sorted_subset_of_each_sequence() -> None:
 def test_dreams_from_all_steps_are_the_dreams_from_each() -> None:
     """The mean loss over all starts is the mean over the starts taken one at a time."""
     batch, everything = random_batch(NETWORKS, seed=3), noise()
-    whole, _ = losses(batch, everything)
+    whole = losses(batch, everything).parts
     parts = []
     for t in range(LENGTH):
         one = everything._replace(
@@ -136,7 +138,7 @@ def test_dreams_from_all_steps_are_the_dreams_from_each() -> None:
             action=everything.action[:, t : t + 1],
             latent=everything.latent[:, t : t + 1],
         )
-        parts.append(float(losses(batch, one)[0]["critic"]))
+        parts.append(float(losses(batch, one).parts["critic"]))
     assert np.std(parts) > 0
     np.testing.assert_allclose(np.mean(parts), whole["critic"], rtol=1e-4)
 
@@ -145,7 +147,7 @@ def test_each_sequence_draws_noise_of_its_own() -> None:
     """From its own key, so that splitting the batch over devices changes nothing."""
     keys = jax.random.split(jax.random.key(0), SEQUENCES)
     whole = noise(3)
-    draw = partial(draw_noise, NETWORKS, length=LENGTH, settings=settings(starts_per_sequence=3))
+    draw = partial(draw_noise, NETWORKS, settings(starts_per_sequence=3), length=LENGTH)
     halves = [draw(keys[:2]), draw(keys[2:])]
     for *pair, expected, axis in zip(*halves, whole, (1, 1, 2, 2), strict=True):
         np.testing.assert_array_equal(np.concatenate(pair, axis=axis), expected)
@@ -153,7 +155,8 @@ def test_each_sequence_draws_noise_of_its_own() -> None:
 
 def test_the_return_scale_averages_the_dreams_percentiles() -> None:
     """A share of return_norm_rate of the new percentiles, corrected for the start at zero."""
-    _, (metrics, _, scale) = losses(random_batch(NETWORKS), noise())
+    found = losses(random_batch(NETWORKS), noise())
+    metrics, scale = found.metrics, found.return_scale
     rate = float(hyper().return_norm_rate)
     np.testing.assert_allclose(scale.correction, rate, rtol=1e-5)
     spread = float(scale.high - scale.low) / rate
@@ -172,7 +175,7 @@ def test_dreams_from_terminal_states_count_for_nothing() -> None:
             action=everything.action[:, t : t + 1],
             latent=everything.latent[:, t : t + 1],
         )
-        result, _ = losses(batch._replace(is_last=ended, is_terminal=ended), one)
+        result = losses(batch._replace(is_last=ended, is_terminal=ended), one).parts
         assert (float(result["actor"]) != 0) == counts
         assert (float(result["critic"]) > 0) == counts
 
@@ -180,21 +183,21 @@ def test_dreams_from_terminal_states_count_for_nothing() -> None:
 def test_the_replay_critic_is_bootstrapped_from_dreams_where_there_are_any() -> None:
     """Put together by hand: the imagined return of each start in its place, the critic's value everywhere else."""
     batch, numbers, drawn = random_batch(NETWORKS, seed=4), hyper(), noise(2)
-    result, (_, posterior, _) = losses(batch, drawn)
-    model, actor, critic = (STATE.params[part] for part in ("world_model", "actor", "critic"))
+    result, _, posterior, _ = losses(batch, drawn)
+    critics = Critics(STATE.params["critic"], STATE.slow_critic)
     flat = [(t, b) for row in np.asarray(drawn.starts) for b, t in enumerate(row)]
     latent = jax.tree.map(lambda leaf: jnp.stack([leaf[t, b] for t, b in flat]), posterior.latent)
     action, stoch = (uniform.reshape(HORIZON, len(flat), -1) for uniform in (drawn.action, drawn.latent))
-    dream = imagine(NETWORKS, model, actor, latent, action, stoch)
+    dream = imagine(NETWORKS, STATE.params, latent, DreamNoise(action, stoch))
     alive = jnp.ones(len(flat))
-    targets = dream_targets(NETWORKS, model, critic, STATE.slow_critic, dream, alive, lambda_=numbers.lambda_)
+    model = STATE.params["world_model"]
+    targets = dream_targets(NETWORKS, model, critics, dream, alive, lambda_=numbers.lambda_)
     inputs = feature(posterior.latent)
-    bootstrap = np.array(value(NETWORKS, critic, inputs))
+    bootstrap = np.array(value(NETWORKS, critics.fast, inputs))
     for (t, b), imagined in zip(flat, np.asarray(targets.returns[0]), strict=True):
         bootstrap[t, b] = imagined
-    real: Any = (batch.reward, batch.is_last, batch.is_terminal, jnp.asarray(bootstrap))
     expected = replay_critic_loss(
-        NETWORKS, critic, STATE.slow_critic, inputs, *real,
+        NETWORKS, critics, inputs, batch, jnp.asarray(bootstrap),
         gamma=numbers.gamma, lambda_=numbers.lambda_, slow_regularizer=numbers.slow_regularizer,
     )  # fmt: skip
     np.testing.assert_allclose(result["replay_critic"], expected.mean(), rtol=1e-4)

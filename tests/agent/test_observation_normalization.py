@@ -12,13 +12,17 @@ import numpy as np
 import pytest
 
 from dreamerjax.agent import observation_normalization
+from dreamerjax.agent.learner import updates
+from dreamerjax.agent.losses import decoder_loss
+from dreamerjax.agent.policy import Seen, act, initial_policy_state
 from dreamerjax.agent.state import Trains, acting_params
-from dreamerjax.agent.update import train_many, train_step
-from dreamerjax.agent.world_model import decoder_loss, project_inputs
+from dreamerjax.agent.update import train_step
+from dreamerjax.agent.world_model import FilterInputs, initial_latent, posterior_step, project_inputs
 from dreamerjax.diagnostics import open_loop
 from dreamerjax.networks.layers import apply
 from tests.helpers import (
     MIXED,
+    SEQUENCES,
     VECTOR,
     fresh,
     hyper,
@@ -64,11 +68,11 @@ def test_a_far_offset_does_not_cost_the_variance_its_digits() -> None:
 def test_what_was_counted_has_mean_zero_and_deviation_one_and_comes_back() -> None:
     rng = np.random.default_rng(2)
     batch = (rng.normal(0, 3, SIZE) + rng.uniform(0.1, 2, SIZE) * rng.normal(size=(40, 5, SIZE))).astype(np.float32)
-    params = {"statistics": counted([batch])}
-    seen = observation_normalization.model_units(VECTOR.observations, params, {NAME: batch})[NAME]
+    statistics = counted([batch])
+    seen = observation_normalization.model_units(VECTOR.observations, statistics, {NAME: batch})[NAME]
     np.testing.assert_allclose(np.mean(seen, (0, 1)), 0, atol=1e-5)
     np.testing.assert_allclose(np.std(seen, (0, 1)), 1, rtol=1e-4)
-    np.testing.assert_allclose(observation_normalization.own_units(params, NAME, seen), batch, rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(observation_normalization.own_units(statistics, NAME, seen), batch, rtol=1e-4, atol=1e-4)
 
 
 def test_without_statistics_it_is_the_symlog() -> None:
@@ -84,9 +88,9 @@ def test_without_statistics_it_is_the_symlog() -> None:
 
 
 def test_a_constant_component_is_zero_and_a_jump_of_it_is_cut_off() -> None:
-    params = {"statistics": counted([np.full((4, 4, SIZE), 2.0, np.float32)])}
+    statistics = counted([np.full((4, 4, SIZE), 2.0, np.float32)])
     there = np.array([2.0, 2.0 + 1e-3, 900.0, -900.0], np.float32)[:, None] * np.ones(SIZE, np.float32)
-    seen = np.asarray(observation_normalization.model_units(VECTOR.observations, params, {NAME: there})[NAME])
+    seen = np.asarray(observation_normalization.model_units(VECTOR.observations, statistics, {NAME: there})[NAME])
     np.testing.assert_allclose(seen[0], 0, atol=1e-4)
     assert (np.abs(seen[1]) < 0.1).all()
     np.testing.assert_array_equal(seen[2:], [[10.0] * SIZE, [-10.0] * SIZE])
@@ -102,17 +106,15 @@ def trained() -> tuple[Any, Any, Any]:
 def test_an_update_counts_its_batch_and_trains_nothing_of_it(trained: tuple[Any, Any, Any]) -> None:
     _, batch, new = trained
     expected = counted([batch.observations[NAME]])
-    for statistics in (new.params["world_model"]["statistics"], new.average["world_model"]["statistics"]):
-        jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-6), statistics, expected)
+    jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-6), new.statistics, expected)
+    assert new.newest["statistics"] is new.averaged["statistics"] is new.statistics
 
 
 def test_a_frozen_model_counts_nothing(trained: tuple[Any, Any, Any]) -> None:
     _, batch, new = trained
     frozen = replace(settings(), trains=Trains.behavior)
     after = jax.jit(partial(train_step, NETWORKS, frozen))(hyper(), fresh(new), batch)[0]
-    for part in ("params", "average"):
-        before, now = (getattr(state, part)["world_model"]["statistics"] for state in (new, after))
-        jax.tree.map(np.testing.assert_array_equal, now, before)
+    jax.tree.map(np.testing.assert_array_equal, after.statistics, new.statistics)
 
 
 def test_two_devices_count_what_one_does() -> None:
@@ -129,25 +131,30 @@ def test_two_devices_count_what_one_does() -> None:
 def test_filter_loss_and_drawings_share_the_units(trained: tuple[Any, Any, Any]) -> None:
     """The embedding is that of standardised numbers, and a drawing without error is the observation itself."""
     _, batch, new = trained
-    model, acting = new.params["world_model"], acting_params(new.params)
-    assert acting["statistics"] is model["statistics"]
-    seen = observation_normalization.model_units(VECTOR.observations, model, batch.observations)
+    model, statistics = new.params["world_model"], new.statistics
+    assert acting_params(new.newest)["statistics"] is statistics
+    seen = observation_normalization.model_units(VECTOR.observations, statistics, batch.observations)
     embedding = apply(NETWORKS.encoder, model["encoder"], seen)
-    action, first = jnp.zeros((*batch.reward.shape, VECTOR.action.encoded_size)), jnp.zeros(batch.reward.shape, bool)
-    _, projected = project_inputs(NETWORKS, acting, batch.observations, action, first)
+    policy_state, here = initial_policy_state(NETWORKS, SEQUENCES), {NAME: batch.observations[NAME][0]}
+    shown = Seen(here, np.ones(SEQUENCES, bool))
+    _, lived = act(NETWORKS, acting_params(new.newest), policy_state, shown, jax.random.key(0), greedy=True)
+    start = initial_latent(NETWORKS, SEQUENCES)
+    inputs = FilterInputs({NAME: seen[NAME][0]}, jnp.zeros((SEQUENCES, VECTOR.action.encoded_size)), shown.is_first)
+    projected = project_inputs(NETWORKS, model, inputs)
+    step = posterior_step(NETWORKS, model, start, projected, jnp.zeros((SEQUENCES, NETWORKS.rssm.groups)))
+    np.testing.assert_allclose(lived.latent.deter, step.latent.deter, rtol=1e-5, atol=1e-6)
     expected = apply(NETWORKS.rssm, model["rssm"], embedding, method="project_embedding")
-    np.testing.assert_allclose(projected, expected, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(projected.embedding, expected[0], rtol=1e-5, atol=1e-6)
     size = NETWORKS.rssm.deter + NETWORKS.rssm.groups * NETWORKS.rssm.classes
     features = jnp.asarray(np.random.default_rng(4).normal(size=(3, size)), jnp.float32)
-    drawn = open_loop.vectors(NETWORKS, model, features)
-    again = observation_normalization.model_units(VECTOR.observations, model, drawn)[NAME]
+    drawn = open_loop.vectors(NETWORKS, new.newest, features)
+    again = observation_normalization.model_units(VECTOR.observations, statistics, drawn)[NAME]
     decoded = apply(NETWORKS.decoder, model["decoder"], features)[NAME]
     np.testing.assert_allclose(decoder_loss(VECTOR.observations[NAME], decoded, again), 0, atol=1e-6)
 
 
 def test_several_updates_in_one_call_count_each_batch() -> None:
     batches = stacked(*(random_batch(NETWORKS, seed=k) for k in range(3)))
-    state = jax.jit(partial(train_many, NETWORKS, settings()))(hyper(), initial_state(NETWORKS), batches)[0]
+    state = jax.jit(partial(updates, NETWORKS, settings()))(hyper(), initial_state(NETWORKS), batches)[0]
     expected = counted(list(batches.observations[NAME]))
-    statistics = state.params["world_model"]["statistics"]
-    jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-6), statistics, expected)
+    jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-6), state.statistics, expected)

@@ -10,7 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from dreamerjax.agent import world_model
-from dreamerjax.agent.world_model import Latent, Posterior
+from dreamerjax.agent.observation_normalization import model_units
+from dreamerjax.agent.world_model import FilterInputs, Latent, Posterior, ProjectedInputs
 from tests.helpers import CONTINUOUS, LENGTH, SEQUENCES, make_networks, random_batch, random_params
 from tests.networks import numpy_model
 
@@ -26,7 +27,7 @@ def make_inputs(seed: int = 0, ends: float = 0.2) -> Inputs:
     rng = np.random.default_rng(seed + 100)
     stoch = numpy_model.one_hot(batch.context_stoch, RSSM.classes).astype(np.float32)
     return {
-        "observations": batch.observations,
+        "observations": model_units(NETWORKS.spec.observations, {}, batch.observations),
         "previous_action": 3 * batch.action,
         "is_first": batch.is_first,
         "start": Latent(jnp.asarray(batch.context_deter), jnp.asarray(stoch)),
@@ -36,7 +37,8 @@ def make_inputs(seed: int = 0, ends: float = 0.2) -> Inputs:
 
 @jax.jit
 def observe(inputs: Inputs) -> Posterior:
-    return world_model.observe(NETWORKS, PARAMS, **inputs)
+    seen = FilterInputs(inputs["observations"], inputs["previous_action"], inputs["is_first"])
+    return world_model.observe(NETWORKS, PARAMS, seen, inputs["start"], inputs["uniform"])
 
 
 @jax.jit
@@ -54,12 +56,12 @@ def jacobian(inputs: Inputs) -> tuple[Any, Any, Any]:
 
 def test_the_scan_is_a_loop_over_the_step() -> None:
     inputs = make_inputs()
-    uniform, is_first = inputs["uniform"], inputs["is_first"]
-    projections = world_model.project_inputs(NETWORKS, PARAMS, inputs["observations"], inputs["previous_action"], is_first)
+    seen = FilterInputs(inputs["observations"], inputs["previous_action"], inputs["is_first"])
+    projections = world_model.project_inputs(NETWORKS, PARAMS, seen)
     step = jax.jit(partial(world_model.posterior_step, NETWORKS, PARAMS))
     latent, posteriors = inputs["start"], []
     for t in range(LENGTH):
-        posteriors.append(step(latent, *(part[t] for part in projections), is_first[t], uniform[t]))
+        posteriors.append(step(latent, ProjectedInputs(*(part[t] for part in projections)), inputs["uniform"][t]))
         latent = posteriors[-1].latent
     expected = jax.tree.map(lambda *leaves: np.stack(leaves), *posteriors)
     jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-5), observe(inputs), expected)
@@ -70,7 +72,8 @@ def test_the_filter_is_the_formula() -> None:
     inputs = make_inputs(seed=1)
     assert inputs["is_first"].any()
     params = numpy_model.as_float64(PARAMS)
-    embedding = numpy_model.encode(params["encoder"], NETWORKS.spec.observations, inputs["observations"])
+    batch = random_batch(NETWORKS, seed=1, ends=0.2)
+    embedding = numpy_model.encode(params["encoder"], NETWORKS.spec.observations, batch.observations)
     deter, stoch = (numpy_model.as_float64(part) for part in inputs["start"])
     actual = observe(inputs)
     for t in range(LENGTH):
@@ -92,7 +95,7 @@ def test_is_first_erases_everything_before_it() -> None:
     is_first[cut] = True
     inputs["is_first"] = is_first
     changed = inputs | {"start": other["start"]}
-    changed["observations"] = {"state": inputs["observations"]["state"].copy()}
+    changed["observations"] = {"state": np.array(inputs["observations"]["state"])}
     changed["observations"]["state"][:cut] = other["observations"]["state"][:cut]
     changed["previous_action"] = inputs["previous_action"].copy()
     changed["previous_action"][: cut + 1] = other["previous_action"][: cut + 1]  # the one that led to `cut` as well

@@ -14,14 +14,15 @@ from gymnasium.spaces import Box, Discrete
 
 from dreamerjax import train
 from dreamerjax.agent import actor_critic
+from dreamerjax.agent.observation_normalization import model_units
 from dreamerjax.agent.state import Batch
-from dreamerjax.agent.world_model import Latent, feature, observe
+from dreamerjax.agent.world_model import FilterInputs, Latent, feature, observe
 from dreamerjax.config.schema import BehaviorConfig, BinsConfig, Config, EnvConfig, OptimConfig, ParallelConfig, RunConfig
 from dreamerjax.config.schema import TrainConfig as LoopConfig
 from dreamerjax.networks.layers import apply
 from dreamerjax.ops import scalars
 from dreamerjax.training.build import replay_batch
-from dreamerjax.training.run_state import Session
+from dreamerjax.training.run_state import RunState
 from dreamerjax.training.runtime import Stop
 from tests.helpers import model_config
 
@@ -81,19 +82,19 @@ def learn(kind: str, directory: Path, steps: int = 1000) -> Learned:
         parallel=ParallelConfig(devices=1),
         run=RunConfig(root=str(directory)),
     )  # fmt: skip
-    session = Session(config, None)
+    run_state = RunState(config, None)
     try:
-        assert train.train(session, Stop()) == "finished"
-        return read_out(session)
+        assert train.train(run_state, Stop()) == "finished"
+        return read_out(run_state)
     finally:
-        session.close()
+        run_state.close()
 
 
-def read_out(session: Session) -> Learned:
+def read_out(run_state: RunState) -> Learned:
     """Heads on the posterior of freshly sampled sequences."""
-    networks, params = session.world.networks, session.learner.state().params
-    sample = session.replay.sample(1, 64)
-    batch: Batch = jax.tree.map(lambda leaf: leaf[0], replay_batch(session.world.spec, sample))
+    networks, params = run_state.world.networks, run_state.learner.state().newest
+    sample = run_state.replay.sample(1, 64)
+    batch: Batch = jax.tree.map(lambda leaf: leaf[0], replay_batch(run_state.world.spec, sample))
 
     @jax.jit
     def heads(params: Any, key: jax.Array) -> dict[str, jax.Array]:
@@ -102,7 +103,8 @@ def read_out(session: Session) -> Learned:
         start = Latent(batch.context_deter, jax.nn.one_hot(batch.context_stoch, networks.rssm.classes))
         uniform = jax.random.uniform(key, (*batch.reward.shape, networks.rssm.groups))
         encoded = jax.nn.one_hot(previous[..., 0], 2)
-        posterior = observe(networks, model, batch.observations, encoded, batch.is_first, start, uniform)
+        seen = model_units(networks.spec.observations, params["statistics"], batch.observations)
+        posterior = observe(networks, model, FilterInputs(seen, encoded, batch.is_first), start, uniform)
         inputs = feature(posterior.latent)
         reward_logits = apply(networks.reward, model["reward"], inputs)
         return {

@@ -10,8 +10,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dreamerjax.agent.losses import all_losses, draw_noise
+from dreamerjax.agent.losses import UpdateInputs, all_losses
 from dreamerjax.agent.state import Batch, Noise, TrainState
+from dreamerjax.agent.update import draw_noise
 from dreamerjax.agent.world_model import Posterior
 from tests.helpers import (
     CONTINUOUS,
@@ -34,7 +35,7 @@ def update_posterior() -> Any:
     @partial(jax.jit, static_argnames="context")
     def posterior(batch: Batch, noise: Noise, state: TrainState, *, context: bool) -> Posterior:
         chosen = settings(context=context)
-        return all_losses(NETWORKS, chosen, hyper(), state.params, state, batch, noise, None)[1][1]
+        return all_losses(NETWORKS, chosen, hyper(), state.params, UpdateInputs(state, batch, noise)).posterior
 
     state = random_state(NETWORKS)
     return lambda batch, noise, context: posterior(batch, noise, state, context=context)
@@ -42,7 +43,7 @@ def update_posterior() -> Any:
 
 def make_noise(length: int = LENGTH) -> Noise:
     keys = jax.random.split(jax.random.key(3), SEQUENCES)
-    return draw_noise(NETWORKS, keys, length, settings())
+    return draw_noise(NETWORKS, settings(), keys, length)
 
 
 def halves(batch: Batch, noise: Noise, whole: Posterior) -> list[tuple[Batch, Noise]]:
@@ -92,7 +93,8 @@ def test_an_update_hands_each_step_the_action_before_it() -> None:
     def sensitivity(state: TrainState, batch: Batch, noise: Noise) -> Any:
         def per_step(action: jax.Array, context_action: jax.Array) -> jax.Array:
             changed = batch._replace(action=action, context_action=context_action)
-            posterior = all_losses(NETWORKS, settings(), hyper(), state.params, state, changed, noise, None)[1][1]
+            inputs = UpdateInputs(state, changed, noise)
+            posterior = all_losses(NETWORKS, settings(), hyper(), state.params, inputs).posterior
             return jnp.sum(posterior.latent.deter, axis=(1, 2))
 
         return jax.jacrev(per_step, argnums=(0, 1))(batch.action, batch.context_action)

@@ -10,8 +10,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dreamerjax.agent.state import Trains, TrainState, acting_params, hyper_from_config, settings_from_config
-from dreamerjax.agent.update import train_many, train_step
+from dreamerjax.agent.learner import updates
+from dreamerjax.agent.state import Trains, TrainState, acting_params, hyper_from_config, options_from_config
+from dreamerjax.agent.update import train_step
 from dreamerjax.config.schema import BehaviorConfig, Config, FreeBits, LossConfig, TrainConfig
 from dreamerjax.core.types import EnvSpec
 from tests.helpers import (
@@ -50,7 +51,7 @@ def changes(new: TrainState, part: str) -> list[np.ndarray]:
 
 def test_an_update_moves_every_tensor_by_its_parts_own_learning_rate(step: Step) -> None:
     """The first LaProp update is the sign of the gradient: every number moves by exactly the learning rate."""
-    new, (metrics, latent) = step(hyper(), fresh(STATE), random_batch(NETWORKS))
+    new, metrics, latent = step(hyper(), fresh(STATE), random_batch(NETWORKS))
     for part, rate in {"world_model": 1e-3, "actor": 2e-3, "critic": 3e-3}.items():
         for change in changes(new, part):
             moved = np.abs(change) > 0
@@ -64,7 +65,7 @@ def test_an_update_moves_every_tensor_by_its_parts_own_learning_rate(step: Step)
 
 
 def test_the_losses_are_those_that_have_a_scale(step: Step) -> None:
-    _, (metrics, _) = step(hyper(), fresh(STATE), random_batch(NETWORKS))
+    _, metrics, _ = step(hyper(), fresh(STATE), random_batch(NETWORKS))
     names = {name.removeprefix("loss/") for name in metrics if name.startswith("loss/")}
     assert names == set(hyper().scales)
     for scales in ({**hyper().scales, "typo": jnp.ones(())}, {"actor": jnp.ones(())}):
@@ -90,7 +91,7 @@ def test_a_scale_of_zero_takes_a_loss_away(step: Step, name: str) -> None:
     norms = []
     for scale in (1.0, 0.0):
         scales = dict.fromkeys(base.scales, jnp.float32(0.0)) | {name: jnp.float32(scale)}
-        new, (metrics, _) = step(base._replace(scales=scales), fresh(STATE), batch)
+        new, metrics, _ = step(base._replace(scales=scales), fresh(STATE), batch)
         norms.append(float(metrics[f"gradient_norm/{part}"]))
         untouched = set(PARTS) - ({part} if scale else set())
         assert all(not change.any() for other in untouched for change in changes(new, other))
@@ -100,15 +101,15 @@ def test_a_scale_of_zero_takes_a_loss_away(step: Step, name: str) -> None:
 
 @pytest.mark.parametrize("part", list(PARTS))
 def test_a_learning_rate_of_zero_freezes_exactly_that_part(step: Step, part: str) -> None:
-    new, _ = step(hyper(**{PARTS[part]: 0.0}), fresh(STATE), random_batch(NETWORKS))
+    new, *_ = step(hyper(**{PARTS[part]: 0.0}), fresh(STATE), random_batch(NETWORKS))
     for other in PARTS:
         assert any(change.any() for change in changes(new, other)) == (other != part)
 
 
 def test_warm_up_scales_the_first_update(step: Step) -> None:
     batch = random_batch(NETWORKS)
-    full, _ = step(hyper(warmup=1), fresh(STATE), batch)
-    tenth, _ = step(hyper(warmup=10), fresh(STATE), batch)
+    full, *_ = step(hyper(warmup=1), fresh(STATE), batch)
+    tenth, *_ = step(hyper(warmup=10), fresh(STATE), batch)
     for part in PARTS:
         for one, other in zip(changes(full, part), changes(tenth, part), strict=True):
             np.testing.assert_allclose(other, one / 10, rtol=0.02, atol=1e-7)
@@ -118,8 +119,8 @@ def test_each_part_warms_up_with_its_own_updates(step: Step) -> None:
     """An actor that begins late begins slowly, though the world model has made its updates."""
     batch, optimizer = random_batch(NETWORKS), STATE.optimizer
     ahead = fresh(STATE)._replace(optimizer=optimizer | {"world_model": optimizer["world_model"]._replace(step=jnp.int32(9))})
-    full, _ = step(hyper(warmup=1), fresh(ahead), batch)
-    warm, _ = step(hyper(warmup=10), fresh(ahead), batch)
+    full, *_ = step(hyper(warmup=1), fresh(ahead), batch)
+    warm, *_ = step(hyper(warmup=10), fresh(ahead), batch)
     for part in PARTS:
         share = 1.0 if part == "world_model" else 0.1
         for one, other in zip(changes(full, part), changes(warm, part), strict=True):
@@ -130,7 +131,7 @@ def test_each_part_warms_up_with_its_own_updates(step: Step) -> None:
 def test_what_is_not_trained_is_not_touched(trains: Trains) -> None:
     """Neither parameters nor optimiser, slow critic or return scale of the other part; all of its own do change."""
     step = jax.jit(partial(train_step, NETWORKS, settings(trains=trains)))
-    new, (metrics, _) = step(hyper(), fresh(STATE), random_batch(NETWORKS))
+    new, metrics, _ = step(hyper(), fresh(STATE), random_batch(NETWORKS))
     for part in PARTS:
         changed = part in trains.value
         assert any(change.any() for change in changes(new, part)) == changed, part
@@ -149,16 +150,16 @@ def test_training_one_part_is_that_part_of_training_all(step: Step) -> None:
     """With the same noise, the world model learns the same with and without dreams (the critic's gradient aside)."""
     numbers = hyper()
     numbers = numbers._replace(scales=numbers.scales | {"replay_critic": np.float32(0.0)})
-    whole, _ = step(numbers, fresh(STATE), random_batch(NETWORKS))
+    whole, *_ = step(numbers, fresh(STATE), random_batch(NETWORKS))
     alone = jax.jit(partial(train_step, NETWORKS, settings(trains=Trains.model)))
-    model, _ = alone(numbers, fresh(STATE), random_batch(NETWORKS))
+    model, *_ = alone(numbers, fresh(STATE), random_batch(NETWORKS))
     for one, other in zip(changes(whole, "world_model"), changes(model, "world_model"), strict=True):
         np.testing.assert_allclose(other, one, rtol=1e-3, atol=1e-6)
 
 
 def test_the_slow_critic_follows_the_critic(step: Step) -> None:
     for rate in (0.02, 1.0):
-        new, _ = step(hyper(slow_rate=rate), fresh(STATE), random_batch(NETWORKS))
+        new, *_ = step(hyper(slow_rate=rate), fresh(STATE), random_batch(NETWORKS))
         expected = jax.tree.map(
             lambda slow, fast, rate=rate: (1 - rate) * np.float64(slow) + rate * np.float64(fast),
             STATE.slow_critic,
@@ -173,7 +174,7 @@ def test_the_slow_critic_follows_the_critic(step: Step) -> None:
 )
 def test_the_average_grows_with_the_run_up_to_a_length(step: Step, longest: int, updates: int, expected: float) -> None:
     before = fresh(STATE)._replace(updates=jnp.int32(updates))
-    new, _ = step(hyper(average_updates=longest), before, random_batch(NETWORKS))
+    new, *_ = step(hyper(average_updates=longest), before, random_batch(NETWORKS))
     mean = jax.tree.map(
         lambda old, now: (1 - expected) * np.float64(old) + expected * np.float64(now), STATE.average, new.params
     )
@@ -184,18 +185,18 @@ def test_the_same_key_gives_the_same_update_bit_for_bit(step: Step) -> None:
     batch = random_batch(NETWORKS)
     first, again = (step(hyper(), fresh(STATE), batch) for _ in range(2))
     assert_trees_close(first, again, rtol=0.0)
-    other, _ = step(hyper(), STATE._replace(key=jax.random.key(99)), batch)
+    other, *_ = step(hyper(), STATE._replace(key=jax.random.key(99)), batch)
     assert any((np.asarray(a) != np.asarray(b)).any()
                for a, b in zip(jax.tree.leaves(first[0].params), jax.tree.leaves(other.params), strict=True))  # fmt: skip
 
 
 def test_three_updates_in_one_call_are_three_calls(step: Step) -> None:
     batches = [random_batch(NETWORKS, seed=seed) for seed in range(3)]
-    many = jax.jit(partial(train_many, NETWORKS, settings()))
+    many = jax.jit(partial(updates, NETWORKS, settings()))
     final, metrics, latents, acting = many(hyper(), fresh(STATE), stacked(*batches))
     state = fresh(STATE)
     for index, batch in enumerate(batches):
-        state, (expected, latent) = step(hyper(), state, batch)
+        state, expected, latent = step(hyper(), state, batch)
         for name, value in expected.items():
             np.testing.assert_allclose(metrics[name][index], value, rtol=2e-3, atol=1e-4, err_msg=name)
         np.testing.assert_allclose(latents.deter[index], latent.deter, rtol=1e-3, atol=1e-4)
@@ -204,14 +205,14 @@ def test_three_updates_in_one_call_are_three_calls(step: Step) -> None:
     assert int(final.updates) == 3
     assert_trees_close(final.params, state.params, rtol=1e-3, atol=1e-4)
     np.testing.assert_array_equal(jax.random.key_data(final.key), jax.random.key_data(state.key))
-    assert_trees_close(acting, acting_params(final.params), rtol=0.0)
+    assert_trees_close(acting, acting_params(final.newest), rtol=0.0)
 
 
 @pytest.mark.parametrize("spec", [CONTINUOUS, MIXED], ids=["continuous", "multi-discrete"])
 def test_other_spaces_train_too(spec: EnvSpec) -> None:
     networks = make_networks(spec)
     state = random_state(networks)
-    many = jax.jit(partial(train_many, networks, settings()))
+    many = jax.jit(partial(updates, networks, settings()))
     final, metrics, _, _ = many(hyper(), fresh(state), stacked(*(random_batch(networks, seed=seed) for seed in (0, 1))))
     for name, values in metrics.items():
         assert np.isfinite(values).all(), name
@@ -232,6 +233,6 @@ def test_configuration_becomes_numbers_and_choices() -> None:
     assert float(numbers.gamma) == pytest.approx(0.99)
     assert float(numbers.free_nats) == pytest.approx(0.5)
     assert float(numbers.scales["replay_critic"]) == pytest.approx(1.0)
-    chosen = settings_from_config(config)
+    chosen = options_from_config(config)
     assert (chosen.horizon, chosen.starts_per_sequence) == (7, 2)
     assert (chosen.straight_through, chosen.return_norm) == (True, False)

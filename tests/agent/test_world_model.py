@@ -10,8 +10,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from dreamerjax.agent.losses import bernoulli_loss, decoder_loss, world_model_loss
 from dreamerjax.agent.observation_normalization import model_units
-from dreamerjax.agent.world_model import Latent, Posterior, bernoulli_loss, decoder_loss, world_model_loss
+from dreamerjax.agent.world_model import Latent, Posterior
 from dreamerjax.core.types import EnvSpec
 from dreamerjax.networks.build import Networks
 from tests.helpers import CONTINUOUS, LENGTH, MIXED, SEQUENCES, VECTOR, largest, make_networks, random_batch
@@ -37,8 +38,9 @@ class Setup:
         self.posterior = Posterior(Latent(as_float(deter), as_float(stoch)), as_float(logits))
 
     def losses(self, params: Any, posterior: Posterior, free_nats: Any, straight_through: bool = False) -> Any:
+        seen = model_units(self.networks.spec.observations, {}, self.batch.observations)
         return world_model_loss(
-            self.networks, params, posterior, self.batch.observations, self.batch.reward, self.batch.is_terminal,
+            self.networks, params, posterior, self.batch._replace(observations=seen),
             gamma=jnp.float32(GAMMA), free_nats=free_nats, straight_through=straight_through,
         )  # fmt: skip
 
@@ -79,7 +81,7 @@ def test_every_loss_is_its_formula(spec: EnvSpec, free_nats: float) -> None:
     for name, part in spec.observations.items():
         prediction = numpy_model.linear(params["decoder"][f"{name}_out"], hidden)
         loss = numpy_decoder_loss(part.classes, prediction, s.batch.observations[name])
-        np.testing.assert_allclose(metrics[f"decoder/{name}"], loss.mean(), rtol=1e-4)
+        np.testing.assert_allclose(metrics[f"model/decoder/{name}"], loss.mean(), rtol=1e-4)
         decoder += loss
     logits = numpy_model.head(params["continue"], features)[..., 0]
     target = (1.0 - s.batch.is_terminal) * GAMMA
@@ -99,9 +101,9 @@ def test_every_loss_is_its_formula(spec: EnvSpec, free_nats: float) -> None:
     assert losses.keys() == expected.keys()
     for name, value in expected.items():
         np.testing.assert_allclose(losses[name], value, rtol=1e-3, atol=1e-4, err_msg=name)
-    np.testing.assert_allclose(metrics["kl"], kl.mean(), rtol=1e-3)
+    np.testing.assert_allclose(metrics["model/kl"], kl.mean(), rtol=1e-3)
     entropy = -(np.exp(prior) * prior).sum(axis=(-1, -2)).mean()
-    np.testing.assert_allclose(metrics["prior_entropy"], entropy, rtol=1e-4)
+    np.testing.assert_allclose(metrics["model/prior_entropy"], entropy, rtol=1e-4)
 
 
 def numpy_decoder_loss(classes: tuple[int, ...], prediction: np.ndarray, target: np.ndarray) -> np.ndarray:

@@ -10,10 +10,11 @@ import pytest
 from dreamerjax.config.schema import EnvConfig, Vectorization
 from dreamerjax.core.errors import UserError
 from dreamerjax.core.types import ActFunction, ActionSpec, Arrays, EnvSpec
-from dreamerjax.data.collector import Collector, evaluate_policy, record_fields
+from dreamerjax.data.collector import Collector, record_fields
 from dreamerjax.data.replay import Field, Replay
 from dreamerjax.envs import EnvironmentFault, Envs, Purpose, env_spec, episode_seed, make_env, make_vector_env
 from dreamerjax.envs.random_rollouts import random_policy
+from dreamerjax.training.evaluation import play_episodes
 
 LATENTS: dict[str, Field] = {"deter": ((3,), np.float32), "stoch": ((2,), np.uint8)}
 SEED = 5
@@ -327,7 +328,7 @@ def test_episode_seeds_differ() -> None:
 def test_evaluation_plays_the_given_episodes_whatever_the_number_of_streams(num_envs: int) -> None:
     envs = make_vector_env(EnvConfig(), num_envs)
     spec = env_spec(envs.single_observation_space, envs.single_action_space)
-    result = evaluate_policy(envs, spec, reflex(spec), 7, SEED)
+    result = play_episodes(envs, spec, reflex(spec), 7, SEED)
     policy, lengths = reflex(spec), []
     for episode in range(7):
         env = gym.make("CartPole-v1")
@@ -348,4 +349,4 @@ def test_evaluation_stops_at_an_invalid_number() -> None:
     envs = make_vector_env(EnvConfig(id="sample_envs:Faulty-v0", kwargs={"what": "nan_observation"}), 2)
     spec = env_spec(envs.single_observation_space, envs.single_action_space)
     with pytest.raises(UserError, match="observation 'count' must be finite"):
-        evaluate_policy(envs, spec, reflex(spec), 3, SEED)
+        play_episodes(envs, spec, reflex(spec), 3, SEED)

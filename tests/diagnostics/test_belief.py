@@ -11,17 +11,17 @@ import numpy as np
 import pytest
 
 from dreamerjax.agent import world_model
-from dreamerjax.agent.imagination import imagine
-from dreamerjax.agent.policy import act, initial_policy_state
+from dreamerjax.agent.imagination import DreamNoise, imagine
+from dreamerjax.agent.policy import Seen, act, initial_policy_state
 from dreamerjax.agent.state import acting_params
-from dreamerjax.agent.world_model import Latent
+from dreamerjax.agent.world_model import FilterInputs, Latent
 from dreamerjax.data.episodes import PlayedEpisode, pad
 from dreamerjax.diagnostics import belief
 from dreamerjax.networks.build import Networks
-from tests.helpers import CONTINUOUS, MIXED, VECTOR, actions, make_networks, observations, random_params
+from tests.helpers import CONTINUOUS, MIXED, VECTOR, actions, make_networks, observations, random_agent
 
 NETWORKS = make_networks(VECTOR)
-PARAMS = random_params(NETWORKS)
+PARAMS = random_agent(NETWORKS)
 RSSM = NETWORKS.rssm
 GAMMA, LAMBDA = 0.9, 0.8
 
@@ -62,7 +62,7 @@ def test_the_filter_is_the_policy_of_the_same_episode() -> None:
     state, lived, taken, uniform = initial_policy_state(NETWORKS, 1), [], [], []
     for t in range(length + 1):
         key, inputs = jax.random.key(t), {name: values[t : t + 1] for name, values in seen.items()}
-        action, state = compiled(state, inputs, np.array([t == 0]), key)
+        action, state = compiled(state, Seen(inputs, np.array([t == 0])), key)
         lived.append(state.latent)
         taken.append(np.asarray(action)[0])
         uniform.append(jax.random.uniform(jax.random.split(jax.random.clone(key))[0], (1, RSSM.groups)))
@@ -72,7 +72,8 @@ def test_the_filter_is_the_policy_of_the_same_episode() -> None:
     latent, found = world_model.initial_latent(NETWORKS, 1), []
     for begin in (0, piece):
         is_first = np.arange(begin, begin + piece)[:, None] == 0
-        result = filter_piece(*pad([episode], begin, piece), is_first, latent, numbers[begin : begin + piece])
+        piece_inputs = FilterInputs(*pad([episode], begin, piece), is_first)
+        result = filter_piece(piece_inputs, latent, numbers[begin : begin + piece])
         latent = result.last
         found.append(result)
     for name in ("deter", "stoch"):
@@ -92,7 +93,8 @@ def believe(networks: Networks, params: Any, start: Latent, dreams_of_each: int,
     action_uniform = rng.random((*shape, *networks.spec.action.shape), np.float32)
     latent_uniform = rng.random((*shape, networks.rssm.groups), np.float32)
     compiled = jax.jit(partial(belief.believe, networks))
-    result = compiled(params, start, action_uniform, latent_uniform, gamma=np.float32(GAMMA), lambda_=np.float32(LAMBDA))
+    noise = DreamNoise(action_uniform, latent_uniform)
+    result = compiled(params, start, noise, gamma=np.float32(GAMMA), lambda_=np.float32(LAMBDA))
     return result, action_uniform, latent_uniform
 
 
@@ -111,9 +113,9 @@ def test_beliefs_are_means_over_dreams() -> None:
     belief, action_uniform, latent_uniform = believe(NETWORKS, PARAMS, start, 2, horizon)
     returns, rewards, alives = [], [], []
     model = PARAMS["world_model"]
-    rollout = jax.jit(partial(imagine, NETWORKS, model, PARAMS["actor"], start))
+    rollout = jax.jit(partial(imagine, NETWORKS, PARAMS, start))
     for uniforms in zip(action_uniform, latent_uniform, strict=True):
-        features = rollout(*uniforms).features
+        features = rollout(DreamNoise(*uniforms)).features
         reward = two_hot_mean(head(NETWORKS, "reward", model["reward"], features))
         value = two_hot_mean(head(NETWORKS, "critic", PARAMS["critic"], features))
         going_on = 1 / (1 + np.exp(-head(NETWORKS, "continue_", model["continue"], features)[..., 0]))
@@ -136,6 +138,6 @@ def test_beliefs_are_means_over_dreams() -> None:
 @pytest.mark.parametrize("spec", [CONTINUOUS, MIXED])
 def test_shapes_for_every_kind_of_space(spec: Any) -> None:
     networks = make_networks(spec)
-    belief, *_ = believe(networks, random_params(networks), random_latent(networks, 5), 2, 4)
+    belief, *_ = believe(networks, random_agent(networks), random_latent(networks, 5), 2, 4)
     assert [leaf.shape for leaf in belief] == [(5,), (4, 5), (4, 5)]
     assert (np.diff(belief.alive, axis=0) <= 0).all()

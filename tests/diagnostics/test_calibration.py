@@ -10,14 +10,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dreamerjax.agent.world_model import Latent, Posterior
+from dreamerjax.agent.world_model import FilterInputs, Latent, Posterior
 from dreamerjax.core.types import ActionSpec, EnvSpec, ObservationSpec
 from dreamerjax.data.episodes import PlayedEpisode
 from dreamerjax.diagnostics import belief, calibration, model_bias
-from dreamerjax.diagnostics.calibration import STATES, Examiner, words
+from dreamerjax.diagnostics.calibration import STATES, Calibrator, words
 from dreamerjax.diagnostics.open_loop_prediction import CONTEXT
 from dreamerjax.networks.build import Networks
-from tests.helpers import BOTH, HORIZON, MIXED, VECTOR, actions, make_networks, observations, random_params
+from tests.helpers import BOTH, HORIZON, MIXED, VECTOR, actions, make_networks, observations, random_agent
 
 GAMMA, LAMBDA = 0.9, 1.0
 NETWORKS = make_networks(VECTOR)
@@ -31,13 +31,13 @@ def episode(networks: Networks, length: int, *, terminated: bool, reward: float 
     return PlayedEpisode(seen, taken, np.full(length, reward), terminated)
 
 
-def examiner(networks: Networks) -> Examiner:
-    return Examiner(networks, horizon=HORIZON, gamma=GAMMA, lambda_=LAMBDA)
+def calibrator(networks: Networks) -> Calibrator:
+    return Calibrator(networks, horizon=HORIZON, gamma=GAMMA, lambda_=LAMBDA)
 
 
 def known_world(networks: Networks, reward_bin: int, going_on: float, value_bin: int) -> Any:
     """Parameters whose heads say the same everywhere: a reward, a probability of going on, a value."""
-    params = random_params(networks)
+    params = random_agent(networks)
 
     def constant(head: Any, bias: Any) -> Any:
         kernel = jnp.zeros_like(head["out"]["dense"]["kernel"])
@@ -56,7 +56,7 @@ def test_a_world_whose_gap_is_known() -> None:
     going_on, reward_bin, value_bin = 0.8, 13, 15
     reward, value = (float(NETWORKS.bins.values[index]) for index in (reward_bin, value_bin))
     played = [episode(NETWORKS, 7, terminated=True), episode(NETWORKS, 9, terminated=False, seed=1)]
-    found = examiner(NETWORKS)(known_world(NETWORKS, reward_bin, going_on, value_bin), played, seed=0)
+    found = calibrator(NETWORKS)(known_world(NETWORKS, reward_bin, going_on, value_bin), played, seed=0)
     discount = GAMMA * going_on
     imagined = sum(reward * discount**k for k in range(HORIZON)) + discount**HORIZON * value
     calibration, metrics = found.calibration, found.metrics
@@ -78,16 +78,16 @@ def test_a_world_whose_gap_is_known() -> None:
 def test_every_state_gets_what_was_filtered_there(monkeypatch: pytest.MonkeyPatch) -> None:
     """A filter that only passes numbered observations on, and dreams that say where they started."""
 
-    def number(networks: Networks, params: Any, seen: Any, action: Any, first: Any, start: Latent, uniform: Any) -> Any:
-        numbers = seen["state"][..., 0]
+    def number(networks: Any, params: Any, inputs: FilterInputs, start: Latent, uniform: Any) -> Any:
+        numbers = inputs.observations["state"][..., 0]
         count = start.deter[:, :1] + numbers.shape[0]  # steps so far: the pieces follow each other
         deter = jnp.broadcast_to(numbers[..., None], (*numbers.shape, NETWORKS.rssm.deter))
-        stoch = jnp.broadcast_to(first[..., None, None], (*numbers.shape, *start.stoch.shape[1:])).astype(jnp.float32)
+        stoch = jnp.broadcast_to(inputs.is_first[..., None, None], (*numbers.shape, *start.stoch.shape[1:])).astype(jnp.float32)
         last = Latent(jnp.broadcast_to(count, start.deter.shape), start.stoch)
         pieces = jnp.broadcast_to(start.deter[:, 0], numbers.shape)
         return belief.Filtered(Posterior(Latent(deter, stoch), stoch), pieces, 10.0 * numbers, last)
 
-    def say(networks: Networks, params: Any, start: Latent, *uniforms: Any, gamma: Any, lambda_: Any) -> belief.Belief:
+    def say(networks: Networks, params: Any, start: Latent, noise: Any, *, gamma: Any, lambda_: Any) -> belief.Belief:
         rewards = jnp.broadcast_to(start.stoch[None, :, 0, 0], (HORIZON, STATES))
         return belief.Belief(start.deter[:, 0], rewards, rewards)
 
@@ -100,7 +100,7 @@ def test_every_state_gets_what_was_filtered_there(monkeypatch: pytest.MonkeyPatc
         one = episode(NETWORKS, int(length), terminated=bool(end), reward=0.0)
         one.observations["state"][:, 0] = 100 * i + np.arange(length + 1)
         played.append(one)
-    found = examiner(NETWORKS)(random_params(NETWORKS), played, seed=4)
+    found = calibrator(NETWORKS)(random_agent(NETWORKS), played, seed=4)
     states = model_bias.choose_states(lengths, terminated, GAMMA, STATES, np.random.Generator(np.random.PCG64(4)))
     assert set(states.episode.tolist()) == {0, 1, 2}
     np.testing.assert_array_equal(found.calibration.return_imagined, 100 * states.episode + states.step)
@@ -113,16 +113,16 @@ def test_every_state_gets_what_was_filtered_there(monkeypatch: pytest.MonkeyPatc
 
 
 def test_a_second_call_compiles_nothing(caplog: pytest.LogCaptureFixture) -> None:
-    compiled = examiner(NETWORKS)
+    compiled = calibrator(NETWORKS)
     played = [episode(NETWORKS, 20, terminated=True), episode(NETWORKS, 40, terminated=False)]
     with jax.log_compiles(), caplog.at_level(logging.WARNING):
-        first = compiled(random_params(NETWORKS), played, seed=0)
+        first = compiled(random_agent(NETWORKS), played, seed=0)
         names = [name for name in ("filter_piece", "believe", "predict") if f"jit({name})" in caplog.text]
         assert names == ["filter_piece", "believe", "predict"]
-        again = compiled(random_params(NETWORKS), played, seed=0)
+        again = compiled(random_agent(NETWORKS), played, seed=0)
         caplog.clear()
         longer = [episode(NETWORKS, 150, terminated=False), episode(NETWORKS, 3, terminated=True)]
-        other = compiled(random_params(NETWORKS, seed=7), longer, seed=1)
+        other = compiled(random_agent(NETWORKS, seed=7), longer, seed=1)
         assert "ompil" not in caplog.text
     assert again.metrics == first.metrics
     assert other.metrics != first.metrics
@@ -133,7 +133,7 @@ def test_images_are_examined_beside_vectors(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(calibration, "PIECE", 16)
     networks = make_networks(BOTH, cnn_depth=1)
     played = [episode(networks, 4, terminated=True), episode(networks, 9, terminated=False)]
-    found = examiner(networks)(random_params(networks), played, seed=0)
+    found = calibrator(networks)(random_agent(networks), played, seed=0)
     assert found.open_loop is not None
     assert list(found.open_loop.real_images) == list(found.open_loop.dreamed_images) == ["image"]
     assert list(found.open_loop.real) == ["state"]
@@ -149,7 +149,7 @@ def test_without_anything_to_predict(monkeypatch: pytest.MonkeyPatch, spec: EnvS
     monkeypatch.setattr(calibration, "STATES", 8)
     networks = make_networks(spec)
     length = CONTEXT - 1 if "state" in spec.observations else 30
-    found = examiner(networks)(random_params(networks), [episode(networks, length, terminated=True)], seed=0)
+    found = calibrator(networks)(random_agent(networks), [episode(networks, length, terminated=True)], seed=0)
     assert found.open_loop is None
     assert not any("open_loop" in name for name in found.metrics)
     assert "open loop" not in words(found, 1, extra=False)

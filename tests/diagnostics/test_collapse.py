@@ -11,12 +11,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from dreamerjax.diagnostics.collapse import CollapseWatch, Finding, Settings
+from dreamerjax.diagnostics.collapse import CollapseWatch, Finding, WatchSettings
 
 Points = Sequence[tuple[float, float]]  # (update, value)
 Record = dict[str, float]
 
-CLIP = Settings(free_nats=0.1, clip=True)
+CLIP = WatchSettings(free_nats=0.1, clip=True)
 GREEDY = "eval/greedy/return_mean"
 BASELINE: Record = {"env_step": 0, "update": 0, "baseline/return_mean": 22.0}
 
@@ -37,12 +37,12 @@ def constant(updates: int, **values: float) -> list[Record]:
     return logs({name.replace("__", "/"): [(25, value), (updates, value)] for name, value in values.items()})
 
 
-def watch(records: Iterable[Record], settings: Settings = CLIP) -> list[Finding]:
+def watch(records: Iterable[Record], settings: WatchSettings = CLIP) -> list[Finding]:
     collapse = CollapseWatch(settings)
     return [finding for record in records for finding in collapse.observe(record)]
 
 
-def begun(records: Iterable[Record], settings: Settings = CLIP) -> dict[str, int]:
+def begun(records: Iterable[Record], settings: WatchSettings = CLIP) -> dict[str, int]:
     """The updates at which findings begin; none may begin twice."""
     findings = watch(records, settings)
     assert len({finding.name for finding in findings}) == len(findings)
@@ -233,9 +233,9 @@ def test_entropy_collapses() -> None:
 def test_free_bits_of_january_15() -> None:
     metrics = {"loss__dynamics": 1.0, "model__kl": 0.84, "dream__continue_3": 0.001, "batch__terminal_rate": 0.04}
     stuck = constant(1_000, **metrics)
-    assert begun(stuck, Settings(1.0, clip=True)) == {"dynamics_on_free_bits": 200, "continue_crash": 375}
-    assert begun(stuck, Settings(1.0, clip=False)) == {"continue_crash": 375}
-    evidence = [finding.evidence for finding in watch(stuck, Settings(1.0, clip=True))]
+    assert begun(stuck, WatchSettings(1.0, clip=True)) == {"dynamics_on_free_bits": 200, "continue_crash": 375}
+    assert begun(stuck, WatchSettings(1.0, clip=False)) == {"continue_crash": 375}
+    evidence = [finding.evidence for finding in watch(stuck, WatchSettings(1.0, clip=True))]
     assert evidence == [
         "the dynamics loss is 1, the free nats, over a KL of 0.84: no gradient, in 8 logs in a row",
         "0.001 of dreams go on after 3 steps; 4.00% terminal steps in the batch imply 0.885, in 8 logs in a row",
@@ -244,7 +244,7 @@ def test_free_bits_of_january_15() -> None:
 
 def test_healthy_near_misses_of_january_15() -> None:
     above = constant(1_000, loss__dynamics=1.001, model__kl=0.95, dream__continue_3=0.5, batch__terminal_rate=0.04)
-    assert watch(above, Settings(1.0, clip=True)) == []
+    assert watch(above, WatchSettings(1.0, clip=True)) == []
     fresh = constant(350, dream__continue_3=0.125, batch__terminal_rate=0.04)
     assert watch(fresh) == []
 

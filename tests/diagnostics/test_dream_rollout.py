@@ -10,18 +10,18 @@ import pytest
 
 from dreamerjax.core.errors import UserError
 from dreamerjax.core.types import ActionSpec, EnvSpec, ObservationSpec
-from dreamerjax.diagnostics.dream_rollout import CONTEXT, Watcher
+from dreamerjax.diagnostics.dream_rollout import CONTEXT, DreamWatcher
 from dreamerjax.diagnostics.open_loop_prediction import PREDICTED
 from tests.diagnostics.test_belief import played
-from tests.helpers import BOTH, make_networks, random_params
+from tests.helpers import BOTH, make_networks, random_agent
 
 NETWORKS = make_networks(BOTH, cnn_depth=1)
-PARAMS = random_params(NETWORKS)
+PARAMS = random_agent(NETWORKS)
 
 
 def test_any_episode_is_long_enough(caplog: pytest.LogCaptureFixture) -> None:
     """And a second one compiles nothing."""
-    watcher = Watcher(NETWORKS, 0.9)
+    watcher = DreamWatcher(NETWORKS, 0.9)
     watcher(PARAMS, played(NETWORKS, 30), seed=0)
     with jax.log_compiles(), caplog.at_level(logging.WARNING):
         for length, context, most in ((1, 1, 2), (9, 4, 10), (200, CONTEXT, CONTEXT + PREDICTED)):
@@ -38,7 +38,7 @@ def test_any_episode_is_long_enough(caplog: pytest.LogCaptureFixture) -> None:
 
 def test_only_the_context_is_observed() -> None:
     """What a short episode still holds after its context changes nothing before the dream, and nothing in it."""
-    watcher, episode, other = Watcher(NETWORKS, 0.9), played(NETWORKS, 12), played(NETWORKS, 12)
+    watcher, episode, other = DreamWatcher(NETWORKS, 0.9), played(NETWORKS, 12), played(NETWORKS, 12)
     for values in other.observations.values():
         values[6:] = 0
     first, second = (watcher(PARAMS, one, seed=3) for one in (episode, other))
@@ -50,4 +50,4 @@ def test_only_the_context_is_observed() -> None:
 def test_without_vectors_and_images_there_is_nothing_to_draw() -> None:
     networks = make_networks(EnvSpec({"number": ObservationSpec((1,), (3,))}, ActionSpec(sizes=(2,))))
     with pytest.raises(UserError, match="dream=true: the environment has no vector or image observation"):
-        Watcher(networks, 0.9)({}, played(networks, 5), seed=0)
+        DreamWatcher(networks, 0.9)({}, played(networks, 5), seed=0)

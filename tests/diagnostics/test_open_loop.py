@@ -13,13 +13,15 @@ import pytest
 
 from dreamerjax.agent import world_model
 from dreamerjax.agent.actor_critic import value
-from dreamerjax.agent.world_model import Latent, feature
+from dreamerjax.agent.observation_normalization import model_units
+from dreamerjax.agent.world_model import FilterInputs, Latent, feature
 from dreamerjax.data.episodes import pad
 from dreamerjax.diagnostics import open_loop
+from dreamerjax.diagnostics.open_loop import OpenLoopInputs
 from dreamerjax.networks.build import Networks
 from dreamerjax.networks.layers import apply
 from tests.diagnostics.test_belief import played
-from tests.helpers import BOTH, IMAGE, MIXED, make_networks, random_params
+from tests.helpers import BOTH, IMAGE, MIXED, make_networks, random_agent
 
 GAMMA = np.float32(0.9)
 CONTEXT, STEPS, DREAMS = 3, 4, 2
@@ -35,30 +37,31 @@ def step_by_step(networks: Networks, params: Any, episodes: list[Any], uniforms:
     is_first = np.arange(CONTEXT)[:, None] == np.zeros((1, len(episodes)))
     start = world_model.initial_latent(networks, len(episodes))
     previous = world_model.encode_action(networks, jnp.asarray(before))
-    observe = jax.jit(partial(world_model.observe, networks, params))
-    latent = jax.tree.map(lambda leaf: leaf[-1], observe(seen, previous, is_first, start, uniforms[0][:, :, m]).latent)
-    rssm, decoded = networks.rssm, []
+    observe = jax.jit(partial(world_model.observe, networks, params["world_model"]))
+    inputs = FilterInputs(model_units(networks.spec.observations, {}, seen), previous, is_first)
+    latent = jax.tree.map(lambda leaf: leaf[-1], observe(inputs, start, uniforms[0][:, :, m]).latent)
+    rssm, model, decoded = networks.rssm, params["world_model"], []
     for k in range(STEPS):
         taken = np.stack([episode.actions[CONTEXT - 1 + k] for episode in episodes])
         action = world_model.encode_action(networks, jnp.asarray(taken))
-        projected = apply(rssm, params["rssm"], action, method="project_action")
-        deter = apply(rssm, params["rssm"], *latent, projected, method="recurrent")
-        logits = apply(rssm, params["rssm"], deter, method="prior")
+        projected = apply(rssm, model["rssm"], action, method="project_action")
+        deter = apply(rssm, model["rssm"], *latent, projected, method="recurrent")
+        logits = apply(rssm, model["rssm"], deter, method="prior")
         latent = Latent(deter, world_model.sample_stoch(logits, jnp.asarray(uniforms[1][k, :, m])))
-        decoded.append(jax.tree.map(np.asarray, apply(networks.decoder, params["decoder"], feature(latent))))
+        decoded.append(jax.tree.map(np.asarray, apply(networks.decoder, model["decoder"], feature(latent))))
     return decoded
 
 
 @pytest.mark.parametrize("spec", [MIXED, BOTH])
 def test_open_loop_is_the_prior_on_real_actions(spec: Any) -> None:
     networks = make_networks(spec, cnn_depth=1)
-    params, rng = random_params(networks)["world_model"], np.random.default_rng(3)
+    params, rng = random_agent(networks), np.random.default_rng(3)
     episodes = [played(networks, 12, seed) for seed in (1, 2)]
     uniforms = [rng.random((n, 2, DREAMS, networks.rssm.groups), np.float32) for n in (CONTEXT, STEPS)]
     seen, before = pad(episodes, 0, CONTEXT)
     chosen = np.array([3, 0, 2]), np.array([1, 1, 0])
     predict = jax.jit(partial(open_loop.predict, networks, params))
-    predicted = predict(seen, before, pad(episodes, CONTEXT, STEPS)[1], *uniforms, chosen)
+    predicted = predict(OpenLoopInputs(seen, before, pad(episodes, CONTEXT, STEPS)[1], *uniforms), chosen)
     shapes = {name: values.shape for name, values in {**predicted.vectors, **predicted.images}.items()}
     expected = {"state": (STEPS, 2, DREAMS, 3), "image": (3, 16, 32, 3)}
     assert shapes == {name: expected[name] for name in spec.observations if name in expected}
@@ -77,18 +80,20 @@ def test_what_is_watched_is_the_filter_and_then_the_prediction() -> None:
     """The program is shown more observations than count."""
     shown = CONTEXT + 2
     networks = make_networks(BOTH, cnn_depth=1)
-    params, rng, episode = random_params(networks), np.random.default_rng(1), played(networks, 9)
+    params, rng, episode = random_agent(networks), np.random.default_rng(1), played(networks, 9)
     uniforms = [rng.random((length, 1, 1, networks.rssm.groups), np.float32) for length in (shown, STEPS)]
     actions = pad([episode], CONTEXT, STEPS)[1]
     watch = jax.jit(partial(open_loop.watch, networks))
-    watched = watch(params, *pad([episode], 0, shown), actions, *uniforms, context=np.int32(CONTEXT), gamma=GAMMA)
+    inputs = OpenLoopInputs(*pad([episode], 0, shown), actions, *uniforms)
+    watched = watch(params, inputs, context=np.int32(CONTEXT), gamma=GAMMA)
     cut = [uniforms[0][:CONTEXT], uniforms[1]]
-    dreamed = step_by_step(networks, params["world_model"], [episode], cut, 0)
+    dreamed = step_by_step(networks, params, [episode], cut, 0)
     seen, before = pad([episode], 0, CONTEXT)
     action, is_first = world_model.encode_action(networks, jnp.asarray(before)), np.arange(CONTEXT)[:, None] == 0
     start = world_model.initial_latent(networks, 1)
     observe = jax.jit(partial(world_model.observe, networks))
-    features = feature(observe(params["world_model"], seen, action, is_first, start, cut[0][:, :, 0]).latent)[:, 0]
+    filtered = FilterInputs(model_units(networks.spec.observations, {}, seen), action, is_first)
+    features = feature(observe(params["world_model"], filtered, start, cut[0][:, :, 0]).latent)[:, 0]
     decoded = apply(networks.decoder, params["world_model"]["decoder"], features)
     for name, values in watched.vectors.items():
         assert values.shape == (shown + STEPS, 3)
@@ -108,7 +113,7 @@ def test_what_is_watched_is_the_filter_and_then_the_prediction() -> None:
 def test_no_convolution_of_the_decoder_is_inside_the_scan() -> None:
     """There it would be slow on CPU; pictures that nobody asked for would be decoded as well."""
     networks = make_networks(IMAGE, cnn_depth=1)
-    params, episode = random_params(networks)["world_model"], played(networks, 9)
+    params, episode = random_agent(networks)["world_model"], played(networks, 9)
     uniforms = [np.zeros((n, 1, DREAMS, networks.rssm.groups), np.float32) for n in (CONTEXT, STEPS)]
     inputs = (*pad([episode], 0, CONTEXT), pad([episode], CONTEXT, STEPS)[1], *uniforms, (np.zeros(1, int), np.zeros(1, int)))
     program = jax.jit(partial(open_loop.predict, networks, params)).lower(*inputs).compile().as_text() or ""

@@ -12,10 +12,10 @@ import pytest
 
 from dreamerjax.data.episodes import PlayedEpisode
 from dreamerjax.diagnostics import open_loop
-from dreamerjax.diagnostics.open_loop import Predicted
-from dreamerjax.diagnostics.open_loop_prediction import CONTEXT, DREAMS, PREDICTED, SCORED, Foresight
+from dreamerjax.diagnostics.open_loop import OpenLoopInputs, Predicted
+from dreamerjax.diagnostics.open_loop_prediction import CONTEXT, DREAMS, PREDICTED, SCORED, OpenLoopPredictor
 from tests.diagnostics.test_belief import played
-from tests.helpers import BOTH, VECTOR, make_networks, random_params
+from tests.helpers import BOTH, VECTOR, make_networks, random_agent
 
 VECTORS, IMAGES = make_networks(VECTOR), make_networks(BOTH, cnn_depth=1)
 
@@ -25,33 +25,33 @@ def generator() -> np.random.Generator:
 
 
 def test_the_first_episode_that_is_long_enough_is_shown() -> None:
-    foresight, params = Foresight(IMAGES), random_params(IMAGES)["world_model"]
+    predictor, params = OpenLoopPredictor(IMAGES), random_agent(IMAGES)
     short, middle, long, longer = (played(IMAGES, length, seed=length) for length in (3, 12, 110, 120))
-    loop, metrics = foresight(params, [short, middle, long, longer], generator())
+    loop, metrics = predictor(params, [short, middle, long, longer], generator())
     assert loop is not None
     assert set(metrics) == {"gap/open_loop_error", "gap/open_loop_image_error"}
     np.testing.assert_array_equal(loop.real["state"], long.observations["state"][: CONTEXT + PREDICTED])
     np.testing.assert_array_equal(loop.real_images["image"], long.observations["image"][CONTEXT : CONTEXT + PREDICTED])
     assert loop.dreams["state"].shape == (PREDICTED, DREAMS, 3)
     assert loop.dreamed_images["image"].shape == (PREDICTED, 16, 32, 3)
-    loop, _ = foresight(params, [short, middle, short, short], generator())
+    loop, _ = predictor(params, [short, middle, short, short], generator())
     assert loop is not None
     assert (len(loop.real["state"]), len(loop.dreams["state"])) == (13, 13 - CONTEXT)
     assert len(loop.real_images["image"]) == len(loop.dreamed_images["image"]) == 13 - CONTEXT
-    assert foresight(params, [short] * 4, generator()) == (None, {})
+    assert predictor(params, [short] * 4, generator()) == (None, {})
 
 
 def test_a_second_call_compiles_nothing(caplog: pytest.LogCaptureFixture) -> None:
-    foresight = Foresight(IMAGES)
-    first = foresight(random_params(IMAGES)["world_model"], [played(IMAGES, 30)], generator())[1]
+    predictor = OpenLoopPredictor(IMAGES)
+    first = predictor(random_agent(IMAGES), [played(IMAGES, 30)], generator())[1]
     with jax.log_compiles(), caplog.at_level(logging.WARNING):
-        again = foresight(random_params(IMAGES, seed=7)["world_model"], [played(IMAGES, 9)], generator())[1]
+        again = predictor(random_agent(IMAGES, seed=7), [played(IMAGES, 9)], generator())[1]
     assert "ompil" not in caplog.text
     assert again.keys() == first.keys()
     assert again != first
 
 
-def told(params: Any, seen: Any, actions: Any, chosen: Any, names: tuple[str, ...]) -> Predicted:
+def told(actions: Any, chosen: Any, names: tuple[str, ...]) -> Predicted:
     """In a world where the action is what is seen next, a prediction that repeats the actions is right."""
     vectors = jnp.broadcast_to(actions[..., None].astype(jnp.float32), (*actions.shape[:2], DREAMS, 3))
     taken = actions[chosen[0], chosen[1], 0].astype(jnp.float32)
@@ -62,8 +62,8 @@ def told(params: Any, seen: Any, actions: Any, chosen: Any, names: tuple[str, ..
 
 @pytest.mark.parametrize("networks", [VECTORS, IMAGES])
 def test_a_perfect_prediction_has_no_error(monkeypatch: pytest.MonkeyPatch, networks: Any) -> None:
-    def repeat(networks: Any, params: Any, seen: Any, before: Any, actions: Any, *rest: Any) -> Predicted:
-        return told(params, seen, actions, rest[-1], tuple(networks.spec.observations))
+    def repeat(networks: Any, params: Any, inputs: OpenLoopInputs, chosen: Any) -> Predicted:
+        return told(inputs.actions, chosen, tuple(networks.spec.observations))
 
     monkeypatch.setattr(open_loop, "predict", repeat)
     episodes = [played(networks, length, seed=length) for length in (40, 9)]
@@ -71,7 +71,7 @@ def test_a_perfect_prediction_has_no_error(monkeypatch: pytest.MonkeyPatch, netw
         one.observations["state"][1:] = one.actions
         if "image" in one.observations:
             one.observations["image"][:] = one.observations["state"][:, :1, None, None].clip(0)
-    loop, metrics = Foresight(networks)({}, episodes, generator())
+    loop, metrics = OpenLoopPredictor(networks)({}, episodes, generator())
     assert loop is not None
     for m in range(DREAMS):
         np.testing.assert_array_equal(loop.dreams["state"][:, m], loop.real["state"][CONTEXT:])
@@ -80,9 +80,9 @@ def test_a_perfect_prediction_has_no_error(monkeypatch: pytest.MonkeyPatch, netw
     perfect = dict.fromkeys(metrics, pytest.approx(0.0, abs=1e-5))
     assert (len(metrics), metrics) == (len(networks.spec.observations), perfect)
     spoil(episodes[0], CONTEXT + SCORED)
-    assert Foresight(networks)({}, episodes, generator())[1] == perfect
+    assert OpenLoopPredictor(networks)({}, episodes, generator())[1] == perfect
     spoil(episodes[0], CONTEXT + SCORED - 1)
-    assert all(error > 1.0 for error in Foresight(networks)({}, episodes, generator())[1].values())
+    assert all(error > 1.0 for error in OpenLoopPredictor(networks)({}, episodes, generator())[1].values())
 
 
 def spoil(episode: PlayedEpisode, step: int) -> None:

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from dreamerjax import Agent
+from dreamerjax.agent.policy import Policy
 from dreamerjax.agent.state import acting_params
 from dreamerjax.core.errors import UserError
 from tests.e2e import trials
@@ -50,7 +51,7 @@ def test_acts_as_the_policy_of_an_evaluation_does(agent: Agent) -> None:
     """One environment at a time or as one of a vector: the same greedy actions."""
     env = gym.make(agent.config.env.id).unwrapped
     observation, _ = env.reset(seed=3)
-    policy, is_first, actions = agent.policy(1, greedy=True), np.array([True]), []
+    policy, is_first, actions = Policy(agent.networks, agent.params, 1, 0, greedy=True), np.array([True]), []
     for _ in range(20):
         action, _ = policy({"state": observation[None]}, is_first)
         actions.append(int(action[0, 0]))
@@ -86,7 +87,8 @@ def test_checkpoints_are_chosen_by_name(reference: Path, agent: Agent) -> None:
 
 
 def test_parameters_are_the_checkpoints(reference: Path, agent: Agent) -> None:
-    saved = acting_params(trials.latest(reference).arrays["train"]["average"])
+    arrays = trials.latest(reference).arrays["train"]
+    saved = acting_params({**arrays["average"], "statistics": arrays["statistics"]})
     jax.tree.map(np.testing.assert_array_equal, agent.params, saved)
 
 

@@ -101,7 +101,7 @@ def test_a_film_is_closed_where_playing_fails(copy: Path, monkeypatch: pytest.Mo
     monkeypatch.setattr("trial_envs.Trial.metadata", {"render_modes": ["rgb_array"]})
     closed: list[bool] = []
     monkeypatch.setattr(evaluate.Film, "close", lambda film: closed.append(True))
-    monkeypatch.setattr(evaluate, "play", lambda *_: 1 / 0)
+    monkeypatch.setattr(evaluate.Evaluator, "play", lambda *_, **__: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         evaluate.run(evaluate.EvaluateConfig(run=str(copy), episodes=1, video=True))
     assert closed == [True]

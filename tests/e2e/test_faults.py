@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from dreamerjax import train
-from dreamerjax.training.run_state import Session
+from dreamerjax.training.run_state import RunState
 from tests.e2e import trials
 
 FAULT = (trials.TRIAL, *trials.RANDOM_ONLY)
@@ -129,13 +129,13 @@ def test_a_diverging_loss_is_named_and_the_checkpoint_kept(copy: Path, capsys: p
 
 def test_a_gradient_that_is_not_finite_counts_as_divergence() -> None:
     """The loss of an update is that of the parameters before it: these would be saved as good."""
-    session = SimpleNamespace(counters=SimpleNamespace(updates=7), latest=SimpleNamespace(latest_step=lambda: None))
+    run_state = SimpleNamespace(counters=SimpleNamespace(updates=7), latest=SimpleNamespace(latest_step=lambda: None))
     metrics: dict[str, Any] = {"loss/actor": np.ones(2), "gradient_norm/actor": np.array([1.0, np.nan]), "dream/x": np.ones(2)}
     with pytest.raises(train.DivergedError, match="update 7: gradient of actor is not finite; no checkpoint was made yet"):
-        train.require_finite(cast(Session, session), metrics)
+        train.require_finite(cast(RunState, run_state), metrics)
     metrics["loss/actor"] = np.array([np.inf, 1.0])
     with pytest.raises(train.DivergedError, match="update 7: loss actor is not finite"):
-        train.require_finite(cast(Session, session), metrics)
+        train.require_finite(cast(RunState, run_state), metrics)
 
 
 def test_an_unsupported_observation_space(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from dreamerjax.diagnostics.collapse import CollapseWatch, Settings
+from dreamerjax.diagnostics.collapse import CollapseWatch, WatchSettings
 from tests import tensorboard
 from tests.e2e import trials
 
@@ -53,7 +53,7 @@ def test_a_resumed_run_finds_what_the_whole_run_finds(tmp_path: Path, monkeypatc
     assert 0 < len(trials.metrics(run)) < len(trials.metrics(whole))
     assert trials.resume_here(run) == 0
     assert trials.summary(run)["findings"] == trials.summary(whole)["findings"] != []
-    watch = CollapseWatch(Settings(free_nats=100.0, clip=True))
+    watch = CollapseWatch(WatchSettings(free_nats=100.0, clip=True))
     for record in trials.metrics(whole):
         watch.observe(record)
     assert watch.summary() == trials.summary(whole)["findings"]

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from dreamerjax.config.cli import load_config
-from dreamerjax.training import summary
-from dreamerjax.training.run_state import Session
+from dreamerjax.training import reporting
+from dreamerjax.training.run_state import RunState
 from dreamerjax.visualization.dream_film import FPS
 from dreamerjax.visualization.video import count_frames, has_mp4
 from tests.diagnostics.test_belief import played
@@ -28,19 +28,19 @@ pytest.importorskip("pygame")
 def test_examined_and_filmed_in_training(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """And the second time nothing is compiled."""
     config = load_config([*trials.TINY, *SEEN, f"run.root={tmp_path}", "monitor.dream_videos=true"])
-    session = Session(config, None)
+    run_state = RunState(config, None)
     try:
-        summary.examine(session, [played(session.world.networks, length) for length in (9, 30)])
+        reporting.calibrate(run_state, [played(run_state.world.networks, length) for length in (9, 30)])
         with jax.log_compiles(), caplog.at_level(logging.WARNING):
-            summary.examine(session, [played(session.world.networks, length) for length in (12, 5)])
+            reporting.calibrate(run_state, [played(run_state.world.networks, length) for length in (12, 5)])
         assert "ompil" not in caplog.text
     finally:
-        session.close()
-    media = session.run.media
+        run_state.close()
+    media = run_state.directory.media
     assert {path.stem for path in media.glob("*.png")} == {"dream_reality_000000000", "open_loop_images_000000000"}
     (video,) = media.glob("dream_000000000_sampled.*")
     assert count_frames(video, FPS) == 13
-    found = [record for record in trials.metrics(session.run.path) if "gap/open_loop_image_error" in record]
+    found = [record for record in trials.metrics(run_state.directory.path) if "gap/open_loop_image_error" in record]
     assert len(found) == 2
 
 

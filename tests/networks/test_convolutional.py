@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dreamerjax.agent.world_model import decoder_loss
+from dreamerjax.agent.losses import decoder_loss
 from dreamerjax.core.types import ActionSpec, EnvSpec, ObservationSpec
 from dreamerjax.networks.convolutional import ImageDecoder, ImageEncoder
 from dreamerjax.networks.layers import apply, draw_kernels

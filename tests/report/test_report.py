@@ -15,12 +15,12 @@ import pytest
 from dreamerjax.config.cli import config_to_yaml, load_config, main
 from dreamerjax.core.files import write_json
 from dreamerjax.core.run_directory import RunDirectory
-from dreamerjax.diagnostics.collapse import CollapseWatch, Settings
+from dreamerjax.diagnostics.collapse import CollapseWatch, WatchSettings
 from dreamerjax.report import __main__, media
 from dreamerjax.report.charts import PANELS, draw_panel, thinned
 from dreamerjax.report.glossary import Glossary, metrics_page, read_glossary
 from dreamerjax.report.words import duration, moment
-from dreamerjax.visualization.calibration_figures import write_examination
+from dreamerjax.visualization.calibration_figures import write_calibration
 from tests.experiment.fakes import fake_run
 from tests.visualization.test_calibration_figures import examination
 from tests.visualization.test_learning_curve import learning
@@ -135,8 +135,8 @@ def whole_run(path: Path, **summary: Any) -> Path:
 
 def test_a_whole_run(tmp_path: Path) -> None:
     run = whole_run(tmp_path / "2026-01-31_235958_a")
-    write_examination(examination(), run / "media", 2_000, "earlier")
-    write_examination(examination(), run / "media", 4_000, "later")
+    write_calibration(examination(), run / "media", 2_000, "earlier")
+    write_calibration(examination(), run / "media", 4_000, "later")
     (run / "media" / "play.mp4").write_bytes(b"video")
     (run / "media" / "play.gif").write_bytes(b"GIF89a")
     gap = {"gap/return_imagined": 55.5, "gap/return_real": 44.25, "gap/worst_step": 2, "gap/reward_bias/02": -0.125}
@@ -180,7 +180,7 @@ def test_a_whole_run(tmp_path: Path) -> None:
 
 def test_a_run_that_sees_images_alone(tmp_path: Path) -> None:
     run = whole_run(tmp_path / "run")
-    write_examination(examination(sizes=(), image=(16, 32, 3)), run / "media", 4_000, "images")
+    write_calibration(examination(sizes=(), image=(16, 32, 3)), run / "media", 4_000, "images")
     gap = {"gap/return_imagined": 55.5, "gap/open_loop_image_error": 0.375}
     with (run / "metrics.jsonl").open("a") as file:
         file.write(json.dumps({"env_step": 4_000, "update": 1_000, **gap}) + "\n")
@@ -353,7 +353,7 @@ def test_every_metric_and_finding_is_explained_once_in_the_documentation() -> No
     for panel in PANELS:
         for name in panel.all_metrics:
             assert glossary.metric(name) is not None, name
-    watch = CollapseWatch(Settings(0.1, clip=True))
+    watch = CollapseWatch(WatchSettings(0.1, clip=True))
     assert glossary.findings.keys() == {case.name for case in watch._cases}
     assert all(means and advice for means, advice in glossary.findings.values())
     assert read_glossary(Path(os.devnull)) == read_glossary(Path("missing.md")) == Glossary()

@@ -12,7 +12,7 @@ from dreamerjax.config.schema import Config, RunConfig
 from dreamerjax.core.errors import UserError
 from dreamerjax.storage import sinks
 from dreamerjax.storage.logger import RunLogger, read_metrics
-from dreamerjax.training.run_state import Session
+from dreamerjax.training.run_state import RunState
 
 
 class Fake:
@@ -114,7 +114,7 @@ def test_a_missing_package_is_one_line_before_anything_is_made(
         monkeypatch.delitem(sys.modules, name)
     config = Config(run=RunConfig(root=str(tmp_path / "runs"), mlflow=package == "mlflow", wandb=package == "wandb"))
     with pytest.raises(UserError) as caught:
-        Session(config, None)
+        RunState(config, None)
     expected = f"run.{package}=true needs a package that is not installed: pip install 'dreamerjax[{package}]'"
     assert (str(caught.value), caught.value.exit_code) == (expected, 2)
     assert not (tmp_path / "runs").exists()

@@ -11,12 +11,12 @@ import pytest
 from PIL import Image
 
 from dreamerjax.core.errors import UserError
-from dreamerjax.diagnostics.calibration import Examination
+from dreamerjax.diagnostics.calibration import CalibrationReport
 from dreamerjax.diagnostics.model_bias import Calibration
 from dreamerjax.diagnostics.open_loop_prediction import OpenLoop
 from dreamerjax.storage.logger import RunLogger
 from dreamerjax.visualization import strips
-from dreamerjax.visualization.calibration_figures import binned_means, write_examination
+from dreamerjax.visualization.calibration_figures import binned_means, write_calibration
 from tests.storage.test_logger import read_events
 
 REAL, IMAGINED, GREY = (0x1B, 0x6C, 0xA8), (0xD9, 0x82, 0x2B), (0x8A, 0x8F, 0x98)
@@ -25,7 +25,7 @@ RNG = np.random.default_rng(0)
 
 def examination(
     states: int = 60, sizes: tuple[int, ...] = (4,), predicted: int = 30, image: tuple[int, ...] = (), **changes: Any
-) -> Examination:
+) -> CalibrationReport:
     """Random numbers, with a last step of which nothing is known; with a shape also images that are dreamed as they are."""
     steps = np.array([0.9, 0.8, np.nan])
     parts = {
@@ -42,7 +42,7 @@ def examination(
     images = {"image": RNG.integers(0, 256, (predicted, *image), dtype=np.uint8)} if image else {}
     drawn = {name: (values / 255).astype(np.float32) for name, values in images.items()}
     loop = OpenLoop(real, dreams, images, drawn) if sizes or image else None
-    return Examination({"gap/states": 60.0}, Calibration(**{**parts, **changes}), loop)
+    return CalibrationReport({"gap/states": 60.0}, Calibration(**{**parts, **changes}), loop)
 
 
 def colors(path: Path) -> set[tuple[int, ...]]:
@@ -55,7 +55,7 @@ def colors(path: Path) -> set[tuple[int, ...]]:
 
 def test_files(tmp_path: Path) -> None:
     found = examination()
-    paths = write_examination(found, tmp_path, 3000, "CartPole-v1")
+    paths = write_calibration(found, tmp_path, 3000, "CartPole-v1")
     names = ["dream_reality_000003000.png", "open_loop_000003000.png", "dream_reality_000003000.json"]
     assert [path.name for path in paths] == names
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted(names)
@@ -69,7 +69,7 @@ def test_files(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("sizes", [(1,), (3,), (2, 3)])
 def test_every_number_has_a_panel(tmp_path: Path, sizes: tuple[int, ...]) -> None:
-    paths = write_examination(examination(sizes=sizes, predicted=1), tmp_path, 0, "x")
+    paths = write_calibration(examination(sizes=sizes, predicted=1), tmp_path, 0, "x")
     with Image.open(paths[1]) as image:
         assert image.height == pytest.approx(120 * (1 + 2.2 * (1 if sum(sizes) == 1 else -(-sum(sizes) // 2))), abs=1)
     assert {REAL, GREY} <= colors(paths[1])
@@ -77,7 +77,7 @@ def test_every_number_has_a_panel(tmp_path: Path, sizes: tuple[int, ...]) -> Non
 
 @pytest.mark.parametrize(("sizes", "predicted", "columns"), [((), 1, 1), ((1,), 30, 6), ((), 100, 9)])
 def test_images_of_an_open_loop(tmp_path: Path, sizes: tuple[int, ...], predicted: int, columns: int) -> None:
-    paths = write_examination(examination(sizes=sizes, predicted=predicted, image=(32, 64, 3)), tmp_path, 7, "x")
+    paths = write_calibration(examination(sizes=sizes, predicted=predicted, image=(32, 64, 3)), tmp_path, 7, "x")
     assert [path.stem for path in paths[1:-1]] == ["open_loop_000000007"] * len(sizes) + ["open_loop_images_000000007"]
     with Image.open(paths[-2]) as sheet:
         width, height = 3 * 64 + 2 * strips.FRAME + strips.SPACE, 3 * 32 + 2 * strips.FRAME + strips.SPACE
@@ -91,7 +91,7 @@ def test_images_of_an_open_loop(tmp_path: Path, sizes: tuple[int, ...], predicte
 @pytest.mark.parametrize("states", [1, 3, 60])
 def test_few_or_equal_states_are_enough(tmp_path: Path, states: int) -> None:
     equal = examination(states, (), return_imagined=np.ones(states), return_real=np.ones(states))
-    paths = write_examination(equal, tmp_path, 0, "x")
+    paths = write_calibration(equal, tmp_path, 0, "x")
     assert [path.name for path in paths] == ["dream_reality_000000000.png", "dream_reality_000000000.json"]
     assert IMAGINED in colors(paths[0])
 
@@ -105,11 +105,11 @@ def test_binned_means() -> None:
 
 def test_unwritable_file_is_one_line(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"cannot write .*missing/dream_reality_000000001.png: No such file or directory"):
-        write_examination(examination(), tmp_path / "missing", 1, "x")
+        write_calibration(examination(), tmp_path / "missing", 1, "x")
 
 
 def test_pictures_reach_tensorboard(tmp_path: Path) -> None:
-    path = write_examination(examination(), tmp_path, 7, "x")[0]
+    path = write_calibration(examination(), tmp_path, 7, "x")[0]
     with RunLogger(tmp_path, progress=False) as logger:
         logger.image("gap/dream_reality", path, step=7)
         logger.image("again", path.read_bytes(), step=8)

@@ -8,23 +8,23 @@ import numpy as np
 import pytest
 from PIL import Image, ImageColor
 
-from dreamerjax.diagnostics.dream_rollout import Dream
-from dreamerjax.diagnostics.open_loop import Watched
+from dreamerjax.diagnostics.dream_rollout import DreamRollout
+from dreamerjax.diagnostics.open_loop import Readout
 from dreamerjax.visualization import canvas, strips
 from dreamerjax.visualization.dream_film import BORDER, FPS, HEADER, MOST, MOST_IMAGES, PICTURE, WIDTH, draw_dream
 from dreamerjax.visualization.style import IMAGINED, REAL
 from dreamerjax.visualization.video import count_frames, write_video
 
 
-def random_dream(size: int = 4, context: int = 3, steps: int = 8, shape: tuple[int, ...] = (), **changes: Any) -> Dream:
+def random_dream(size: int = 4, context: int = 3, steps: int = 8, shape: tuple[int, ...] = (), **changes: Any) -> DreamRollout:
     """Random numbers; with a shape also an image that the agent sees as it is."""
     rng = np.random.default_rng(0)
     real, vectors = ({"state": rng.normal(size=(steps, size))} if size else {} for _ in range(2))
     images = {"image": rng.integers(0, 256, (steps, *shape), dtype=np.uint8)} if shape else {}
     drawn = {name: (values / 255).astype(np.float32) for name, values in images.items()}
     told = {"vectors": vectors, "images": drawn, "alive": np.linspace(1, 0, steps), "value": np.arange(steps) - 2.0}
-    seen: Any = Watched(**{**told, **changes})
-    return Dream(context, real, images, seen)
+    seen: Any = Readout(**{**told, **changes})
+    return DreamRollout(context, real, images, seen)
 
 
 def count(image: Image.Image, color: str) -> int:
@@ -98,7 +98,7 @@ def test_where_the_agent_is_wrong_there_is_a_difference() -> None:
     drawn = np.ones((8, 16, 16, 3), np.float32)
     drawn[5, 4, 6] = 0.25
     images: Any = {"image": drawn}
-    wrong = Dream(dream.context, {}, dream.real_images, dream.seen._replace(images=images))
+    wrong = DreamRollout(dream.context, {}, dream.real_images, dream.seen._replace(images=images))
     for step, frame in enumerate(draw_dream(wrong, "Other-v0", "title")):
         found = np.asarray(frame.crop(boxes((16, 16))[2]))
         assert found.shape == (128, 128, 3)  # eight times as large
@@ -118,7 +118,7 @@ def test_many_images_are_cut() -> None:
     dream = random_dream(3, shape=(16, 16, 3))
     many = {f"image{i}": dream.real_images["image"] for i in range(MOST_IMAGES + 2)}
     seen = dream.seen._replace(images=dict.fromkeys(many, dream.seen.images["image"]))
-    frame = draw_dream(Dream(3, dream.real, many, seen), "Other-v0", "title")[0]
+    frame = draw_dream(DreamRollout(3, dream.real, many, seen), "Other-v0", "title")[0]
     assert frame.width == WIDTH + MOST_IMAGES * (128 + 2 * strips.FRAME + strips.SPACE)
 
 

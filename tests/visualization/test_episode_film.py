@@ -11,10 +11,10 @@ from gymnasium.spaces import Box, Discrete
 
 from dreamerjax.config.schema import EnvConfig, Pixels
 from dreamerjax.core.errors import UserError
-from dreamerjax.data.collector import evaluate_policy
 from dreamerjax.data.episodes import PlayedEpisode
 from dreamerjax.envs import EnvironmentFault, env_spec
 from dreamerjax.envs.random_rollouts import random_policy
+from dreamerjax.training.evaluation import play_episodes
 from dreamerjax.visualization import episode_film
 from dreamerjax.visualization.episode_film import Film
 
@@ -74,7 +74,7 @@ def filmed(config: EnvConfig) -> tuple[Film, PlayedEpisode]:
     made = Film(config)
     spec = env_spec(made.envs.single_observation_space, made.envs.single_action_space)
     policy = random_policy(spec.action, np.random.default_rng(0))
-    (episode,) = evaluate_policy(made.envs, spec, policy, 1, seed=0, keep=1).played
+    (episode,) = play_episodes(made.envs, spec, policy, 1, seed=0, keep=1).played
     made.close()
     return made, episode
 

@@ -1,0 +1,100 @@
+"""What a run says and keeps while it goes on: episodes, the random baseline, evaluations, dreams against reality."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from dreamerjax.data.collector import Episode
+from dreamerjax.data.episodes import PlayedEpisode
+from dreamerjax.diagnostics.calibration import EPISODES
+from dreamerjax.envs import Purpose, episode_seed
+from dreamerjax.storage.logger import EPISODE_RETURN
+from dreamerjax.training import update_schedule
+from dreamerjax.training.build import EVALUATION_SEED
+from dreamerjax.training.evaluation import Acting
+from dreamerjax.training.run_state import RunState
+from dreamerjax.training.runtime import process_seconds
+from dreamerjax.visualization.calibration_figures import write_calibration
+
+
+def log_episode(run: RunState, episode: Episode, *, random: bool) -> None:
+    """One line per finished training episode."""
+    if random:
+        run.counters.baseline_returns.append(episode.return_)
+    values = {EPISODE_RETURN: episode.return_, "episode/length": episode.length}
+    run.record(values, episode.env_step)
+
+
+def log_baseline(run: RunState) -> None:
+    """The mean return of the random policy, once it is done."""
+    returns = run.counters.baseline_returns
+    if not returns:
+        run.logger.message("random policy: no episode ended, so there is no baseline return")
+        return
+    mean = run.counters.baseline_return = float(np.mean(returns))
+    run.record({"baseline/return_mean": mean, "baseline/episodes": len(returns)})
+    run.logger.message(f"random policy: mean return {mean:.1f} over {len(returns)} episodes")
+
+
+def evaluate(run: RunState) -> None:
+    """Evaluate the averaged agent, greedy and sampled, log, keep the best checkpoint, and examine dreams if that is due."""
+    config, counters, step = run.config, run.counters, run.env_steps
+    seed = episode_seed(config.train.seed, Purpose.evaluation, EVALUATION_SEED, step)
+    examined = update_schedule.crossed(counters.examined_step, step, config.monitor.dreams_every)
+    agent, results, values = run.learner.averaged(), {}, {}
+    for acting in Acting:
+        keep = EPISODES if examined and acting is Acting.sampled else 0
+        result = results[acting] = run.evaluator.play(agent, acting, config.train.eval_episodes, seed, keep=keep)
+        for statistic in ("mean", "std", "min", "max"):
+            values[f"eval/{acting.value}/return_{statistic}"] = float(getattr(result.returns, statistic)())
+        values[f"eval/{acting.value}/length_mean"] = float(result.lengths.mean())
+    values["time/process_seconds"] = process_seconds()
+    run.record(values)
+    greedy, sampled = values["eval/greedy/return_mean"], values["eval/sampled/return_mean"]
+    worst = values["eval/greedy/return_min"]
+    run.logger.message(f"step {step}: evaluation greedy {greedy:.1f} (worst {worst:.1f}), sampled {sampled:.1f}")
+    solved_before = run.solved
+    if counters.improves(step, greedy, sampled):
+        if run.solved and not solved_before:
+            counters.solved_step, counters.solved_seconds = step, run.seconds
+        run.save(run.best, with_replay=False)
+    if played := results[Acting.sampled].played:
+        calibrate(run, played)
+
+
+def calibrate(run: RunState, played: Sequence[PlayedEpisode]) -> None:
+    """Compare dreams with held-out episodes: metrics, figures in media/ and TensorBoard, and one line on the console."""
+    step = run.counters.examined_step = run.env_steps
+    found = run.evaluator.calibrate(run.learner.averaged(), played, step)
+    run.record(found.metrics)
+    gap = {name.removeprefix("gap/"): value for name, value in found.metrics.items()}
+    run.logger.message(
+        f"step {step}: dreams promise a return of {gap['return_imagined']:.1f}, {gap['return_real']:.1f} follows; rank "
+        f"correlation {gap['return_rank']:.2f}, worst step {gap['worst_step']:.0f}, KL {gap['kl']:.3f} nats"
+    )
+    title = f"{run.config.env.id}, {run.directory.path.name}, step {step}"
+    for path in write_calibration(found, run.directory.media, step, title, run.config.env.frame_stack):
+        if path.suffix == ".png":
+            run.logger.image(f"gap/{path.stem.rpartition('_')[0]}", path, step)
+    if run.config.monitor.dream_videos and found.open_loop is not None:
+        film_dream(run, played[0], title)
+
+
+def film_dream(run: RunState, episode: PlayedEpisode, title: str) -> None:
+    """A video of the averaged agent dreaming along with a held-out episode, in media/ and TensorBoard."""
+    from dreamerjax.visualization.dream_film import FPS, draw_dream  # slow to import, as the next
+    from dreamerjax.visualization.video import write_video
+
+    env, step = run.config.env, run.env_steps
+    frames = draw_dream(run.evaluator.watch(run.learner.averaged(), episode, step), env.id, title, env.frame_stack)
+    write_video(frames, FPS, run.directory.media / f"dream_{step:09d}_sampled", "video/dream", step)
+
+
+def announce_resume(run: RunState, exact: bool, reason: str) -> None:
+    """Say from where the run goes on, and whether it is bit for bit the run that was interrupted."""
+    where = f"resumed {run.directory.path} at environment step {run.env_steps}, update {run.counters.updates}"
+    how = "exactly" if exact else f"continued, not exact: {reason}"
+    run.logger.message(f"{where}: {how}")
+    run.logger.log_text("resume", f"{where}: {how}", step=run.env_steps)
