@@ -40,11 +40,12 @@ def test_a_wheel_brings_its_configs_and_what_reports_read(tmp_path: Path) -> Non
     loaded = run("-c", program, cwd=tmp_path, path=site)
     assert loaded.stdout == f"{site / 'dreamerjax' / '_configs'} cartpole\n", loaded.stderr
     program = (
-        "from dreamerjax.report.glossary import metrics_page, read_glossary; from dreamerjax.report.__main__ import STYLE;"
-        "print(metrics_page(), 'kl_spike' in read_glossary(metrics_page()).findings, STYLE.is_file())"
+        "from dreamerjax.report.glossary import metrics_page, read_glossary; from dreamerjax.report.page import TEMPLATES;"
+        "print(metrics_page(), 'kl_spike' in read_glossary(metrics_page()).findings, *TEMPLATES.list_templates())"
     )
     loaded = run("-c", program, cwd=tmp_path, path=site)
-    assert loaded.stdout == f"{site / 'dreamerjax' / '_docs' / 'metrics.md'} True True\n", loaded.stderr
+    templates = "macros.html.j2 page.html.j2 style.css"
+    assert loaded.stdout == f"{site / 'dreamerjax' / '_docs' / 'metrics.md'} True {templates}\n", loaded.stderr
 
 
 def test_configuration_starts_without_jax(tmp_path: Path) -> None:

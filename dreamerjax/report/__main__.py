@@ -12,11 +12,9 @@ from dreamerjax.config.cli import main
 from dreamerjax.core.files import write_text
 from dreamerjax.core.run_directory import RunDirectory
 from dreamerjax.report.glossary import metrics_page, read_glossary
-from dreamerjax.report.media import find_media
-from dreamerjax.report.reading import read_run
-from dreamerjax.report.sections import render
-
-STYLE = Path(__file__).with_name("style.css")
+from dreamerjax.report.media import read_media
+from dreamerjax.report.page import render
+from dreamerjax.report.reading import read_directory
 
 
 @dataclass
@@ -28,21 +26,11 @@ class ReportConfig:
     output: str | None = None  # HTML file; by default report.html in the run directory
 
 
-def write_report(directory: RunDirectory, output: Path) -> None:
-    """Writes the page.
-
-    Raises:
-        UserError: the file cannot be written; exit code 1.
-    """
-    style = STYLE.read_text(encoding="utf-8")
-    write_text(output, render(read_run(directory), find_media(directory.media), read_glossary(metrics_page()), style))
-
-
 def run(config: ReportConfig) -> int:
     """Write the report, and print where it is."""
     directory = RunDirectory.open(config.run, root=config.root)
     output = Path(config.output) if config.output else directory.path / "report.html"
-    write_report(directory, output)
+    write_text(output, render(read_directory(directory), read_media(directory.media), read_glossary(metrics_page())))
     print(output)
     return 0
 

@@ -1,91 +1,69 @@
-"""Pictures and videos of a run, inside the page as far as they are not too large."""
+"""Pictures and videos of a run, which become part of the page as far as they are not too large."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from dreamerjax.report.html import Html, data_uri, element, folded, join, paragraph, picture
-from dreamerjax.report.words import megabytes
-
 LARGEST = 8 * 2**20  # bytes of a file that is put into the page
 LARGEST_SUM = 48 * 2**20  # bytes of all of them
-PICTURES = {
+LIMITS = (
+    f"Files of media/ are part of this page up to {LARGEST // 2**20} MiB each and {LARGEST_SUM // 2**20} MiB together, "
+    "the newest first; what is larger is named."
+)
+TYPES = {
     ".png": "image/png",
     ".jpg": "image/jpeg",
     ".jpeg": "image/jpeg",
     ".gif": "image/gif",
     ".webp": "image/webp",
     ".svg": "image/svg+xml",
+    ".mp4": "video/mp4",
+    ".webm": "video/webm",
 }
-VIDEOS = {".mp4": "video/mp4", ".webm": "video/webm"}
-LIMITS = (
-    f"Files of media/ are part of this page up to {megabytes(LARGEST)} each and {megabytes(LARGEST_SUM)} together, "
-    "the newest first; what is larger is named."
-)
 LEARNING_CURVE = "learning_curve.png"  # drawn anew for the page
 _EXAMINATION = re.compile(r"(dream_reality|open_loop|open_loop_images)_(\d+)\.png")
-_BROAD = re.compile(r"(dream_reality|open_loop)_\d+\.png")  # drawn for the whole width; images would be blurred by it
 
 
 @dataclass(frozen=True)
-class Media:
-    """The files of media/ that a page can show."""
+class MediaFile:
+    """A picture or a video."""
 
-    examinations: dict[int, list[Path]]  # pictures of dreams against reality, by environment step, ascending
-    others: list[Path]
-    embedded: frozenset[Path]  # those small enough; the rest is named
+    path: Path
+    content: bytes | None  # none where the file is too large, or cannot be read
+    fault: str  # why it cannot be read, or empty
+
+    @property
+    def media_type(self) -> str:
+        """Such as image/png."""
+        return TYPES[self.path.suffix.lower()]
+
+    @property
+    def step(self) -> int | None:
+        """Environment steps before the examination that it is a picture of; none of any other file."""
+        match = _EXAMINATION.fullmatch(self.path.name)
+        return int(match[2]) if match else None
+
+    @property
+    def broad(self) -> bool:
+        """Whether it is drawn for the whole width of a page, which would blur images."""
+        return self.step is not None and not self.path.name.startswith("open_loop_images")
 
 
-def find_media(directory: Path) -> Media:
-    """What there is to show, and what of it fits into a page."""
+def read_media(directory: Path) -> list[MediaFile]:
+    """What there is to show: pictures of examinations, the newest first, then all other files, by name."""
     found = sorted(directory.iterdir()) if directory.is_dir() else []
-    shown = [path for path in found if path.suffix.lower() in (PICTURES | VIDEOS) and path.name != LEARNING_CURVE]
-    examinations: dict[int, list[Path]] = {}
-    for path in shown:
-        if match := _EXAMINATION.fullmatch(path.name):
-            examinations.setdefault(int(match[2]), []).append(path)
-    examinations = dict(sorted(examinations.items()))
-    others = [path for path in shown if not _EXAMINATION.fullmatch(path.name)]
-    newest_first = [path for paths in reversed(examinations.values()) for path in paths]
-    return Media(examinations, others, _that_fit([*newest_first, *others]))
+    shown = [MediaFile(path, None, "") for path in found if path.suffix.lower() in TYPES and path.name != LEARNING_CURVE]
+    files, left = [], LARGEST_SUM
+    for file in sorted(shown, key=lambda file: -1 if file.step is None else file.step, reverse=True):
+        files.append(_read(file.path, min(LARGEST, left)))
+        left -= len(files[-1].content or b"")
+    return files
 
 
-def examination_pictures(media: Media) -> Html:
-    """The newest pictures, and earlier ones folded."""
-    parts = [
-        folded(f"Pictures of step {step:,}", *(show(path, media) for path in paths))
-        for step, paths in list(media.examinations.items())[:-1]
-    ]
-    newest = [show(path, media) for paths in list(media.examinations.values())[-1:] for path in paths]
-    return join([*newest, *parts, paragraph(LIMITS, class_="note")] if newest else [])
-
-
-def show(path: Path, media: Media) -> Html:
-    """A picture or a video with its name; the name alone where it is too large or cannot be read."""
-    if path not in media.embedded:
-        return paragraph(element("code", path.name), " is too large for this page: ", element("code", str(path)))
+def _read(path: Path, most: int) -> MediaFile:
     try:
-        content = path.read_bytes()
+        return MediaFile(path, path.read_bytes() if path.stat().st_size <= most else None, "")
     except OSError as error:
-        return paragraph(element("code", path.name), f" cannot be read: {error.strerror or error}")
-    return element("figure", _shown(path, content), element("figcaption", path.name))
-
-
-def _shown(path: Path, content: bytes) -> Html:
-    kind = path.suffix.lower()
-    if kind in VIDEOS:
-        return element("video", src=data_uri(VIDEOS[kind], content), controls="", loop="", muted="")
-    return picture(PICTURES[kind], content, path.stem, class_="broad" if _BROAD.fullmatch(path.name) else "plain")
-
-
-def _that_fit(paths: Sequence[Path]) -> frozenset[Path]:
-    chosen, left = set(), LARGEST_SUM
-    for path in paths:
-        size = path.stat().st_size
-        if size <= min(LARGEST, left):
-            chosen.add(path)
-            left -= size
-    return frozenset(chosen)
+        return MediaFile(path, None, error.strerror or str(error))

@@ -15,6 +15,7 @@ from dreamerjax.config.schema import Config, FreeBits
 from dreamerjax.core.files import read_json_object
 from dreamerjax.core.run_directory import RunDirectory
 from dreamerjax.diagnostics.collapse import CollapseWatch, WatchSettings
+from dreamerjax.report.words import whole
 from dreamerjax.storage.logger import EPISODE_RETURN, WALL_CLOCK, read_sound_metrics
 
 IN_PROGRESS, KILLED = "in progress", "killed"  # beside the outcomes that a run itself writes into summary.json
@@ -22,7 +23,7 @@ GREEDY, SAMPLED = "eval/greedy/return_mean", "eval/sampled/return_mean"
 
 
 @dataclass(frozen=True)
-class Run:
+class RunReading:
     """What is known of a run."""
 
     directory: RunDirectory
@@ -41,12 +42,22 @@ class Run:
         """The directory's name."""
         return self.directory.path.resolve().name
 
-    def has(self, prefix: str) -> bool:
-        """Whether a metric was logged whose name begins so."""
-        return any(key.startswith(prefix) for record in self.records for key in record)
+    @property
+    def ending(self) -> str:
+        """How it ended, or that it has not, in words."""
+        steps, solved = self.figures.get("env_steps"), self.figures.get("solved_step")
+        at = f"step {whole(steps)}" if steps is not None else "an unknown step"
+        if self.outcome == "solved":
+            return f"solved at step {whole(solved if solved is not None else steps)}"
+        words = {
+            "stopped": f"stopped by a KL spike at {at}",
+            IN_PROGRESS: f"in progress, at {at}",
+            KILLED: f"killed after {at}",
+        }.get(self.outcome, f"{self.outcome} at {at}")
+        return words + (f"; solved at step {whole(solved)}" if solved is not None else "")
 
 
-def read_run(directory: RunDirectory) -> Run:
+def read_directory(directory: RunDirectory) -> RunReading:
     """Reads all that a report shows, but pictures. Damaged and missing files are named in `missing` and are no error."""
     missing: list[str] = []
     config_yaml, config = _read_config(directory.config_path, missing)
@@ -59,7 +70,7 @@ def read_run(directory: RunDirectory) -> Run:
     if records and GREEDY not in {key for record in records for key in record}:
         missing.append("There is no evaluation in the metrics so far.")
     findings = kept.get("findings")
-    return Run(
+    return RunReading(
         directory=directory,
         outcome=outcome,
         meta=directory.meta,
@@ -83,16 +94,8 @@ def recorded_figures(records: Sequence[dict[str, float]], stop_at_return: float 
         "seconds": max(record.get(WALL_CLOCK, 0.0) for record in records),
         "episodes": sum(EPISODE_RETURN in record for record in records),
     }
-    for record in records:
-        figures |= {
-            name: record[key]
-            for name, key in (
-                ("baseline_return", "baseline/return_mean"),
-                ("last_return", GREEDY),
-                ("last_sampled_return", SAMPLED),
-            )
-            if key in record
-        }
+    latest = {"baseline_return": "baseline/return_mean", "last_return": GREEDY, "last_sampled_return": SAMPLED}
+    figures |= {name: record[key] for record in records for name, key in latest.items() if key in record}
     greedy = [(record[GREEDY], record["env_step"]) for record in records if math.isfinite(record.get(GREEDY, math.nan))]
     if greedy:
         figures["last_step"] = greedy[-1][1]

@@ -1,4 +1,4 @@
-"""Numbers, durations and outcomes of a run in words."""
+"""Numbers, durations and times of a run in words."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from datetime import datetime
 from typing import Any
 
 from dreamerjax.core.words import number
-from dreamerjax.report.reading import IN_PROGRESS, KILLED, Run
 
 NOT_KNOWN = "not known"
 
@@ -24,6 +23,11 @@ def amount(value: Any) -> str:
 def whole(value: Any) -> str:
     """A count, such as of steps."""
     return f"{value:,.0f}" if isinstance(value, int | float) and math.isfinite(value) else amount(value)
+
+
+def at_step(value: Any, step: Any) -> str:
+    """A number and when it was measured."""
+    return "none" if value is None else f"{amount(value)} at step {whole(step)}"
 
 
 def duration(seconds: Any) -> str:
@@ -43,25 +47,3 @@ def moment(text: Any) -> str:
         return f"{datetime.fromisoformat(text):%Y-%m-%d %H:%M:%S %z}".strip()
     except (TypeError, ValueError):
         return NOT_KNOWN
-
-
-def outcome_words(run: Run) -> str:
-    """How the run ended, or that it has not."""
-    steps, solved = run.figures.get("env_steps"), run.figures.get("solved_step")
-    at = f"step {whole(steps)}" if steps is not None else "an unknown step"
-    if run.outcome == "solved":
-        return f"solved at step {whole(solved if solved is not None else steps)}"
-    words = {
-        "finished": f"finished at {at}",
-        "stopped": f"stopped by a KL spike at {at}",
-        "interrupted": f"interrupted at {at}",
-        "failed": f"failed at {at}",
-        IN_PROGRESS: f"in progress, at {at}",
-        KILLED: f"killed after {at}",
-    }.get(run.outcome, f"{run.outcome} at {at}")
-    return words + (f"; solved at step {whole(solved)}" if solved is not None else "")
-
-
-def megabytes(count: float) -> str:
-    """Bytes as MiB."""
-    return f"{count / 2**20:g} MiB"

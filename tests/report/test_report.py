@@ -295,6 +295,21 @@ def test_values_of_a_run_are_text_and_not_html(tmp_path: Path) -> None:
     assert 'a"<b>&c' in page.text
 
 
+def test_no_script_of_a_run_becomes_one_of_the_page(tmp_path: Path) -> None:
+    script = "<script>alert(1)<"
+    run = whole_run(tmp_path / script)
+    (run / "media" / f"{script}.png").write_bytes(b"")
+    (run / "media" / f"{script}.mp4").mkdir()
+    write_json(run / f"evaluation_{script}.json", {"checkpoint": script, "policy": script, "gap": {"kl": script}})
+    meta = json.loads((run / "meta.json").read_text())
+    texts = {"hypothesis": script, "devices": [script], "versions": {script: script}, "git": {"commit": script}}
+    write_json(run / "meta.json", {**meta, **texts, "source": {"run": script, "env_step": script}})
+    page = written(run)
+    assert page.text.count(script) >= 14
+    assert f"{script}.mp4  cannot be read: Is a directory" in page.text
+    assert "<script" not in (run / "report.html").read_text()
+
+
 def test_large_files_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run = whole_run(tmp_path / "run")
     for step in (1_000, 2_000, 3_000):
