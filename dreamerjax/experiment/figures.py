@@ -9,12 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from dreamerjax.core.files import file_faults
 from dreamerjax.core.words import number
 from dreamerjax.experiment.design import Budget
 from dreamerjax.experiment.results import UNITS
 from dreamerjax.experiment.statistics import Estimate, band, common_grid
-from dreamerjax.visualization.style import COLORS, GREY
+from dreamerjax.visualization import style
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -63,21 +62,16 @@ def draw_curves(
         UserError: the file cannot be written; exit code 1.
     """
     columns = 1 if any(len(_legend(arm)) > 45 for arm in arms) else 2
-    figure = _figure(9.0, 5.4 + 0.25 * len(arms) / columns)
-    axes = figure.add_subplot()
-    apart = len(arms) <= len(COLORS)
-    for place, (arm, color) in enumerate(zip(arms, _colors(len(arms)), strict=True)):
-        _draw_arm(axes, arm, color, "-" if apart else LINES[place % len(LINES)], confidence, apart=apart)
-    axes.axvline(at, color=GREY, linestyle="--", linewidth=1.2, label=f"compared at {at:,.0f} {UNITS[budget]}")
-    _dress(axes, title)
-    axes.set_xlabel(UNITS[budget], fontsize=11)
-    axes.set_ylabel(metric, fontsize=11)
-    axes.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
-    axes.grid(axis="y", color="#e3e5e8", linewidth=0.8)
+    apart = len(arms) <= len(style.COLORS)
     key = f"interquartile mean{f', {confidence:.0%} interval (band), seeds (thin)' if apart else ''}:"
-    legend = figure.legend(loc="outside lower left", ncols=columns, frameon=False, fontsize=10, title=key, title_fontsize=10)
-    legend.set_alignment("left")
-    _save(figure, path)
+    with style.figure(9.0, 5.4 + 0.25 * len(arms) / columns, title) as figure:
+        axes = figure.add_subplot(xlabel=UNITS[budget], ylabel=metric)
+        for place, (arm, color) in enumerate(zip(arms, _colors(len(arms)), strict=True)):
+            _draw_arm(axes, arm, color, "-" if apart else LINES[place % len(LINES)], confidence, apart=apart)
+        axes.axvline(at, **style.REFERENCE, label=f"compared at {at:,.0f} {UNITS[budget]}")
+        axes.xaxis.set_major_formatter(style.THOUSANDS)
+        figure.legend(loc="outside lower left", ncols=columns, title=key, alignment="left")
+        style.save(figure, path)
 
 
 def draw_metric(path: Path, arms: Sequence[ArmValues], *, title: str, metric: str, grid: Grid | None) -> None:
@@ -87,24 +81,19 @@ def draw_metric(path: Path, arms: Sequence[ArmValues], *, title: str, metric: st
         UserError: the file cannot be written; exit code 1.
     """
     height = 1.8 + 0.45 * len(arms)
-    figure = _figure(9.0, max(height, 2.4)) if grid is None else _figure(13.0, max(height, 4.5))
-    all_axes = figure.subplots(1, 1 if grid is None else 2, squeeze=False)[0]
-    axes = all_axes[0]
-    for row, (arm, color) in enumerate(zip(arms, _colors(len(arms)), strict=True)):
-        axes.plot(
-            arm.values, np.full(len(arm.values), row + 0.16), "o", color=color, alpha=0.55, markersize=6, markeredgewidth=0
-        )
-        axes.plot([arm.middle.low, arm.middle.high], [row - 0.16] * 2, color=color, linewidth=2.5, solid_capstyle="butt")
-        axes.plot(arm.middle.value, row - 0.16, "D", color=color, markersize=8)
-    _dress(axes, title if grid is None else "")
-    axes.set_yticks(range(len(arms)), [_short(arm.label) for arm in arms], fontsize=10)
-    axes.set_ylim(len(arms) - 0.4, -0.6)
-    axes.set_xlabel(f"{metric}\nseeds (dots), interquartile mean with interval (diamond)", fontsize=10)
-    axes.grid(axis="x", color="#e3e5e8", linewidth=0.8)
-    if grid is not None:
-        figure.suptitle(_wrapped(title), x=0.01, ha="left", fontsize=12, fontweight="bold")
-        _draw_grid(figure, all_axes[1], grid, metric)
-    _save(figure, path)
+    size = (9.0, max(height, 2.4)) if grid is None else (13.0, max(height, 4.5))
+    with style.figure(*size, title) as figure:
+        axes, *beside = figure.subplots(1, 1 if grid is None else 2, squeeze=False)[0]
+        for row, (arm, color) in enumerate(zip(arms, _colors(len(arms)), strict=True)):
+            axes.plot(arm.values, np.full(len(arm.values), row + 0.16), "o", color=color, alpha=0.55)
+            axes.plot([arm.middle.low, arm.middle.high], [row - 0.16] * 2, color=color, solid_capstyle="butt")
+            axes.plot(arm.middle.value, row - 0.16, "D", color=color, markersize=8)
+        axes.set_yticks(range(len(arms)), [_short(arm.label) for arm in arms])
+        axes.set_ylim(len(arms) - 0.4, -0.6)
+        axes.set_xlabel(f"{metric}\nseeds (dots), interquartile mean with interval (diamond)")
+        if grid is not None:
+            _draw_grid(figure, beside[0], grid, metric)
+        style.save(figure, path)
 
 
 def _draw_arm(axes: Axes, arm: ArmCurves, color: Any, line: str, confidence: float, *, apart: bool) -> None:
@@ -113,51 +102,28 @@ def _draw_arm(axes: Axes, arm: ArmCurves, color: Any, line: str, confidence: flo
     if apart:
         for x, y in arm.runs:
             axes.plot(x, y, color=color, linewidth=0.8, alpha=0.3)
-        axes.fill_between(grid, low, high, color=color, alpha=0.18, linewidth=0)
-    axes.plot(
-        grid, middle, color=color, linestyle=line, linewidth=2.4, label=_legend(arm), marker="o" if len(grid) < 2 else None
-    )
+        axes.fill_between(grid, low, high, color=color, alpha=0.18)
+    axes.plot(grid, middle, color=color, linestyle=line, label=_legend(arm), marker="o" if len(grid) < 2 else None)
 
 
 def _draw_grid(figure: Figure, axes: Axes, grid: Grid, metric: str) -> None:
-    image = axes.imshow(np.ma.masked_invalid(grid.values), cmap="cividis", aspect="auto")
+    image = axes.imshow(np.ma.masked_invalid(grid.values), aspect="auto")
     axes.set_xticks(range(len(grid.columns)), grid.columns)
     axes.set_yticks(range(len(grid.rows)), grid.rows)
-    axes.set_xlabel(grid.column_key, fontsize=11)
-    axes.set_ylabel(grid.row_key, fontsize=11)
+    axes.set(xlabel=grid.column_key, ylabel=grid.row_key)
+    axes.grid(visible=False)
     for (row, column), value in np.ndenumerate(grid.values):
         dark = value < sum(image.get_clim()) / 2
         axes.text(column, row, number(value), ha="center", va="center", color="white" if dark else "black")
     figure.colorbar(image, ax=axes, label=f"{metric}, interquartile mean")
 
 
-def _figure(width: float, height: float) -> Figure:
-    from matplotlib.backends.backend_agg import FigureCanvasAgg  # slow to import
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(width, height), dpi=110, layout="constrained")
-    FigureCanvasAgg(figure)
-    return figure
-
-
 def _colors(count: int) -> Sequence[Any]:
-    if count <= len(COLORS):
-        return COLORS[:count]
+    if count <= len(style.COLORS):
+        return style.COLORS[:count]
     from matplotlib import colormaps
 
-    return [colormaps["cividis"](place) for place in np.linspace(0, 0.9, count)]
-
-
-def _dress(axes: Axes, title: str) -> None:
-    axes.set_title(_wrapped(title), loc="left", fontsize=12, fontweight="bold")
-    axes.set_axisbelow(True)
-    axes.spines[["top", "right"]].set_visible(False)
-
-
-def _wrapped(title: str) -> str:
-    from textwrap import fill
-
-    return fill(title, 80)
+    return [colormaps[style.COLOR_MAP](place) for place in np.linspace(0, 0.9, count)]
 
 
 def _legend(arm: ArmCurves) -> str:
@@ -166,8 +132,3 @@ def _legend(arm: ArmCurves) -> str:
 
 def _short(label: str) -> str:
     return label if len(label) <= LABEL else label[: LABEL - 3] + "..."
-
-
-def _save(figure: Figure, path: Path) -> None:
-    with file_faults(path):
-        figure.savefig(path)

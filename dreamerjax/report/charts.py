@@ -9,15 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from dreamerjax.visualization import style
 from dreamerjax.visualization.learning_curve import draw_learning_curve, series
-from dreamerjax.visualization.style import COLORS, GREY
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 MOST_POINTS = 1_000  # of a line; a longer one becomes the smallest and the largest of each of half as many groups
-
 LONG_NAME = 26  # characters of a metric beside which there is no room for another one
 
 
@@ -78,7 +77,9 @@ PANELS = (
 
 def learning_curve(records: Sequence[dict[str, Any]], threshold: float | None) -> bytes:
     """SVG of the returns of evaluations and training episodes."""
-    return _svg(draw_learning_curve(records, "", threshold, size=(7.2, 4.4)))
+    with style.figure(7.2, 4.4) as figure:
+        draw_learning_curve(figure, records, threshold, columns=2)
+        return _svg(figure)
 
 
 def draw_panel(panel: Panel, records: Sequence[dict[str, Any]]) -> bytes | None:
@@ -87,23 +88,19 @@ def draw_panel(panel: Panel, records: Sequence[dict[str, Any]]) -> bytes | None:
     lines = {name: line for name, line in lines.items() if len(line[0])}
     if not lines or (panel.only_changing and all(np.ptp(values) == 0 for _, values in lines.values())):
         return None
-    from matplotlib.backends.backend_agg import FigureCanvasAgg  # slow to import
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(5.2, 3.3), layout="constrained")
-    FigureCanvasAgg(figure)
-    axes = figure.add_subplot()
-    for name, color in zip(panel.all_metrics, COLORS, strict=False):
-        if name in lines:
-            _draw_line(axes, name, *lines[name], color=color, dots=name in panel.dots)
-    if panel.zero:
-        axes.axhline(0, color=GREY, linewidth=1)
-    if panel.log and all((values > 0).all() for _, values in lines.values()):
-        _use_log(axes)
-    _dress(axes, panel)
-    columns = 1 if max(map(len, lines)) > LONG_NAME else 2
-    figure.legend(frameon=False, fontsize=9, loc="outside lower left", ncols=columns)
-    return _svg(figure)
+    with style.figure(5.2, 3.3, panel.title, font_size=9) as figure:
+        axes = figure.add_subplot(xlabel="environment steps", ylabel=panel.unit)
+        for name, color in zip(panel.all_metrics, style.COLORS, strict=False):
+            if name in lines:
+                _draw_line(axes, name, *lines[name], color=color, dots=name in panel.dots)
+        if panel.zero:
+            axes.axhline(0, color=style.GREY, linewidth=1)
+        if panel.log and all((values > 0).all() for _, values in lines.values()):
+            _use_log(axes)
+        axes.locator_params(axis="x", nbins=5, integer=True)
+        axes.xaxis.set_major_formatter(style.THOUSANDS)
+        figure.legend(loc="outside lower left", ncols=1 if max(map(len, lines)) > LONG_NAME else 2)
+        return _svg(figure)
 
 
 def thinned(steps: np.ndarray, values: np.ndarray, most: int = MOST_POINTS) -> tuple[np.ndarray, np.ndarray]:
@@ -121,41 +118,23 @@ def _finite(steps: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.ndarr
 
 def _draw_line(axes: Axes, name: str, steps: np.ndarray, values: np.ndarray, *, color: str, dots: bool) -> None:
     if dots:
-        axes.plot(steps, values, "o", color=color, markersize=6, label=name, zorder=3)
+        axes.plot(steps, values, "o", color=color, label=name, zorder=3)
     else:
-        alone = "o" if len(steps) == 1 else None
-        axes.plot(*thinned(steps, values), color=color, linewidth=1.5, marker=alone, label=name)
+        axes.plot(*thinned(steps, values), color=color, linewidth=1.5, marker="o" if len(steps) == 1 else None, label=name)
 
 
 def _use_log(axes: Axes) -> None:
-    from matplotlib.ticker import LogLocator, NullFormatter
+    from matplotlib.ticker import LogLocator
 
     axes.set_yscale("log")
     low, high = axes.get_ylim()
     axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if high / low < 1000 else (1,)))
-    axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
-    axes.yaxis.set_minor_formatter(NullFormatter())
-
-
-def _dress(axes: Axes, panel: Panel) -> None:
-    from matplotlib.ticker import MaxNLocator
-
-    axes.set_title(panel.title, loc="left", fontsize=11, fontweight="bold")
-    axes.set_xlabel("environment steps", fontsize=9)
-    axes.set_ylabel(panel.unit, fontsize=9)
-    axes.tick_params(which="both", labelsize=9)
-    axes.xaxis.set_major_locator(MaxNLocator(nbins=5, integer=True))
-    axes.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
-    axes.grid(axis="y", color="#e3e5e8", linewidth=0.8)
-    axes.set_axisbelow(True)
-    axes.spines[["top", "right"]].set_visible(False)
+    axes.yaxis.set_major_formatter("{x:g}")
+    axes.yaxis.set_minor_formatter("")
 
 
 def _svg(figure: Figure) -> bytes:
     """The same bytes for the same figure."""
-    from matplotlib import rc_context
-
     file = BytesIO()
-    with rc_context({"svg.hashsalt": "dreamerjax"}):
-        figure.savefig(file, format="svg", metadata={"Date": None, "Creator": None})
+    figure.savefig(file, format="svg", metadata={"Date": None, "Creator": None})
     return file.getvalue()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from contextlib import closing
 from typing import Any
 
 import gymnasium as gym
@@ -15,7 +16,8 @@ from dreamerjax.core.errors import UserError
 from dreamerjax.core.types import Arrays
 from dreamerjax.data.episodes import PlayedEpisode
 from dreamerjax.envs import EnvironmentFault, make_env
-from dreamerjax.visualization import canvas
+from dreamerjax.visualization.pictures import write
+from dreamerjax.visualization.style import PALE
 
 WIDTH = 400  # pixels of a frame, which is smaller where the environment draws smaller
 STRIP = 44  # pixels of the caption
@@ -67,32 +69,16 @@ class Film:
         Raises:
             UserError: the environment cannot draw itself, or a package is missing for it.
         """
-        self._name = config.id
-        _require_mode(config)
-        env = make_env(config, RENDER)
-        self._require_picture(env)
+        env = _drawable(config)
         rate = float(env.metadata.get("render_fps") or DEFAULT_FPS) / config.action_repeat
         every = max(1, round(rate / FPS))
         self.fps = rate / every
         self._camera = Camera(env, every)
         self.envs = SyncVectorEnv([lambda: self._camera], copy=False, autoreset_mode=AutoresetMode.DISABLED)
 
-    def _require_picture(self, env: gym.Env[Any, Any]) -> None:
-        try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # gymnasium's on a picture of another shape: that is said below
-                env.reset(seed=0)
-                picture = env.render()
-        except Exception as error:
-            env.close()
-            raise UserError(f"video=true: {self._name} cannot be drawn: {type(error).__name__}: {error}") from error
-        if not isinstance(picture, np.ndarray) or picture.ndim != 3 or picture.dtype != np.uint8:
-            env.close()
-            raise UserError(f"video=true: {self._name} cannot be drawn: render() gives no picture of bytes [height, width, 3]")
-
     def frames(self, episode: PlayedEpisode) -> list[Image.Image]:
         """The pictures of `episode`, the first one that was played in `envs`, each with its caption."""
-        returns = np.concatenate([[0.0], np.cumsum(episode.rewards)])
+        returns = np.cumsum([0.0, *episode.rewards])
         return [_captioned(picture, _caption(episode, returns, step)) for step, picture in self._camera.frames]
 
     def __enter__(self) -> Film:
@@ -106,15 +92,27 @@ class Film:
         self.envs.close()
 
 
-def _require_mode(config: EnvConfig) -> None:
-    env = make_env(config)
-    try:
+def _drawable(config: EnvConfig) -> gym.Env[Any, Any]:
+    """The environment with pictures."""
+    cannot = f"video=true: {config.id} cannot be drawn: "
+    with closing(make_env(config)) as env:
         modes = env.metadata.get("render_modes") or []
-    finally:
-        env.close()
     if RENDER not in modes:
         has = f"only the render modes {', '.join(map(str, modes))}" if modes else "no render mode"
-        raise UserError(f"video=true: {config.id} cannot be drawn: it has {has}, and a video needs {RENDER}")
+        raise UserError(f"{cannot}it has {has}, and a video needs {RENDER}")
+    env = make_env(config, RENDER)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # gymnasium's on a picture of another shape: that is said below
+            env.reset(seed=0)
+            picture = env.render()
+    except Exception as error:
+        env.close()
+        raise UserError(f"{cannot}{type(error).__name__}: {error}") from error
+    if not isinstance(picture, np.ndarray) or picture.ndim != 3 or picture.dtype != np.uint8:
+        env.close()
+        raise UserError(f"{cannot}render() gives no picture of bytes [height, width, 3]")
+    return env
 
 
 def _picture(rendered: Any) -> Image.Image:
@@ -136,9 +134,9 @@ def _caption(episode: PlayedEpisode, returns: np.ndarray, step: int) -> tuple[st
 
 
 def _captioned(picture: Image.Image, lines: tuple[str, str]) -> Image.Image:
-    frame = Image.new("RGB", (picture.width, picture.height + STRIP), canvas.PALE)
+    frame = Image.new("RGB", (picture.width, picture.height + STRIP), PALE)
     frame.paste(picture, (0, 0))
     size = min(14, max(8, picture.width // 24))
     for number, line in enumerate(lines):
-        canvas.write(frame, (8, picture.height + STRIP * (1 + 2 * number) / 4), line, size)
+        write(frame, (8, picture.height + STRIP * (1 + 2 * number) / 4), line, size)
     return frame

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from io import BytesIO
 from pathlib import Path
 from typing import Final
 
-from PIL import Image, UnidentifiedImageError
+import numpy as np
+from PIL import Image, ImageSequence
 
 from dreamerjax.core.errors import UserError
 from dreamerjax.core.files import file_faults, write_bytes
@@ -44,7 +44,10 @@ def write_video(frames: Sequence[Image.Image], fps: float, stem: Path, tag: str,
     with file_faults(path):
         path.parent.mkdir(exist_ok=True)
     write_bytes(path, content)
-    _require_frames(path, len(frames), fps)
+    if (found := count_frames(path, fps)) != len(frames):
+        path.unlink(missing_ok=True)
+        message = f"no video {path}: only {found} of its {len(frames)} frames could be read back, so it was removed"
+        raise UserError(message, exit_code=1)
     events = EventFile(path.parent, None)
     events.animation(step, tag, gif, frames[0].size)
     events.close()
@@ -66,13 +69,6 @@ def count_frames(path: Path, fps: float) -> int:
     Equal neighbours are one frame of a GIF, shown for longer: there, what is counted is how long it plays.
     """
     return _count_mp4(path) if path.suffix == ".mp4" else _count_gif(path, fps)
-
-
-def _require_frames(path: Path, expected: int, fps: float) -> None:
-    if (found := count_frames(path, fps)) != expected:
-        path.unlink(missing_ok=True)
-        message = f"no video {path}: only {found} of its {expected} frames could be read back, so it was removed"
-        raise UserError(message, exit_code=1)
 
 
 def _mp4(frames: Sequence[Image.Image], fps: float) -> bytes:
@@ -102,8 +98,9 @@ def _count_mp4(path: Path) -> int:
 
 
 def _gif(frames: Sequence[Image.Image], fps: float) -> bytes:
-    """One palette for all frames, so that what stays the same costs nothing."""
-    palette = _montage(frames).quantize(COLORS, dither=Image.Dither.NONE)
+    """One palette for all frames, of four from the first to the last, so that what stays the same costs nothing."""
+    some = [np.asarray(frames[number]) for number in np.linspace(0, len(frames) - 1, 4, dtype=int)]
+    palette = Image.fromarray(np.concatenate(some)).quantize(COLORS, dither=Image.Dither.NONE)
     first, *others = (frame.quantize(palette=palette, dither=Image.Dither.NONE) for frame in frames)
     content = BytesIO()
     duration = _milliseconds(fps)
@@ -112,14 +109,13 @@ def _gif(frames: Sequence[Image.Image], fps: float) -> bytes:
 
 
 def _count_gif(path: Path, fps: float) -> int:
+    played = 0
     try:
         with Image.open(path) as image:
-            played = 0
-            for number in range(getattr(image, "n_frames", 1)):
-                image.seek(number)
-                image.load()
-                played += int(image.info["duration"])
-    except (UnidentifiedImageError, OSError, KeyError):
+            for frame in ImageSequence.Iterator(image):
+                frame.load()
+                played += int(frame.info["duration"])
+    except (OSError, KeyError):
         return 0
     return round(played / _milliseconds(fps))
 
@@ -127,13 +123,3 @@ def _count_gif(path: Path, fps: float) -> int:
 def _milliseconds(fps: float) -> int:
     """Of a frame, as a GIF has them: whole hundredths of a second, and at least two for browsers."""
     return 10 * max(2, round(100 / fps))
-
-
-def _montage(frames: Sequence[Image.Image], count: int = 4) -> Image.Image:
-    """`count` frames from the first to the last, one above the other."""
-    chosen = [frames[math.floor(i * (len(frames) - 1) / (count - 1))] for i in range(count)]
-    width, height = chosen[0].size
-    montage = Image.new("RGB", (width, height * count))
-    for number, frame in enumerate(chosen):
-        montage.paste(frame, (0, number * height))
-    return montage

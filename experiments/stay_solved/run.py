@@ -29,6 +29,7 @@ from dreamerjax.core.files import read_json_object, write_json, write_text
 from dreamerjax.core.machine import machine
 from dreamerjax.experiment.cores import launched, side_by_side
 from dreamerjax.storage.logger import read_metrics
+from dreamerjax.visualization import style
 
 HERE = Path(__file__).resolve().parent
 PHASES = ("solve", "watch", "judge", "report")
@@ -253,26 +254,18 @@ def report(name: str, seeds: Sequence[Seed]) -> bool:
 
 def draw(task: Task, rows: Sequence[dict[str, Any]], path: Path) -> None:
     """Greedy evaluations of all seeds against environment steps."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(8, 4), dpi=120, layout="constrained")
-    FigureCanvasAgg(figure)
-    axes = figure.add_subplot()
-    for row in rows:
-        curve = np.array(row["curve"])
-        axes.plot(curve[:, 0], curve[:, 1], color="#2f6db3", alpha=0.35, linewidth=1.2)
-    grid = np.arange(1000, min(row["curve"][-1][0] for row in rows) + 1, 500)
-    curves = [np.interp(grid, *np.array(row["curve"])[:, :2].T) for row in rows]
-    axes.plot(grid, np.median(curves, axis=0), color="#123a63", linewidth=2.2, label=f"median of {len(rows)} seeds")
-    axes.axhline(task.solved, color="#3a7d44", linestyle="--", linewidth=1.2, label=f"solved at {task.solved:g}")
-    axes.set_xlabel("environment steps")
-    axes.set_ylabel("greedy return, mean of 20 episodes")
-    axes.set_title(task.title, loc="left", fontweight="bold")
-    axes.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(frameon=False, loc="lower right")
-    figure.savefig(path)
+    with style.figure(8, 4, task.title) as figure:
+        axes = figure.add_subplot(xlabel="environment steps", ylabel="greedy return, mean of 20 episodes")
+        for row in rows:
+            curve = np.array(row["curve"])
+            axes.plot(curve[:, 0], curve[:, 1], color=style.REAL, alpha=0.3, linewidth=1.2)
+        grid = np.arange(1000, min(row["curve"][-1][0] for row in rows) + 1, 500)
+        curves = [np.interp(grid, *np.array(row["curve"])[:, :2].T) for row in rows]
+        axes.plot(grid, np.median(curves, axis=0), color=style.REAL, label=f"median of {len(rows)} seeds")
+        axes.axhline(task.solved, **{**style.REFERENCE, "color": style.SOLVED}, label=f"solved at {task.solved:g}")
+        axes.xaxis.set_major_formatter(style.THOUSANDS)
+        axes.legend(loc="lower right")
+        style.save(figure, path)
 
 
 def main() -> int:

@@ -26,6 +26,7 @@ from dreamerjax.core.run_directory import RunDirectory
 from dreamerjax.networks.layers import apply
 from dreamerjax.ops.scalars import symexp
 from dreamerjax.storage.checkpoints import CheckpointStore
+from dreamerjax.visualization import style
 
 EPISODES = 20
 SHOWN = 200  # steps before the end
@@ -82,9 +83,6 @@ def last(values: np.ndarray) -> np.ndarray:
 
 def main() -> None:
     """The command line."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("run")
     parser.add_argument("--steps", type=int, nargs="+")
@@ -92,36 +90,33 @@ def main() -> None:
     options = parser.parse_args()
     directory = RunDirectory.open(options.run)
     config, store = config_from_yaml(directory.config_path), CheckpointStore(directory.checkpoints / "latest", 1)
-    figure = Figure(figsize=(9, 4), dpi=120, layout="constrained")
-    FigureCanvasAgg(figure)
-    left, right = figure.subplots(1, 2)
     steps, back = options.steps or store.steps(), np.arange(1, SHOWN + 1)
-    for index, step in enumerate(steps):
-        falls, ends = play(Agent(directory, config, store.restore(step, with_replay=False)))
-        print(f"step {step}: {ends}")
-        if not len(falls.value):
-            continue
-        means = Falls(*(np.nanmean(each, axis=0) for each in falls))
-        for name, curve in means._asdict().items():
-            print(f"  {name:10}" + "".join(f"{curve[step]:9.3f}" for step in PRINTED))
-        share = index / max(1, len(steps) - 1)
-        color = (0.85 - 0.8 * share, 0.6 - 0.35 * share, 0.3 + 0.4 * share)
-        left.scatter(falls.place.ravel(), falls.decoded.ravel(), s=2, alpha=0.2, color=color)
-        right.plot(back, means.value, color=color, label=f"step {step:,}")
-        right.plot(back, means.follows, color="black", linestyle="--", linewidth=1, label="" if index else "what follows")
-    left.plot([0, 2.4], [0, 2.4], color="black", linestyle="--", linewidth=1)
-    left.set_xlabel("place of the cart")
-    left.set_ylabel("place as decoded from the latent state")
-    left.set_title("What the world model sees", loc="left", fontweight="bold")
-    right.axvspan(0, config.behavior.horizon, color="#dddddd", zorder=0)
-    right.invert_xaxis()
-    right.set_xlabel("steps before the fall (grey: one dream)")
-    right.set_ylabel("discounted return")
-    right.set_title("What the critic believes", loc="left", fontweight="bold")
-    for axes in (left, right):
-        axes.spines[["top", "right"]].set_visible(False)
-    right.legend(frameon=False, fontsize=8)
-    figure.savefig(options.output)
+    with style.figure(9, 4) as figure:
+        left, right = figure.subplots(1, 2)
+        for index, step in enumerate(steps):
+            falls, ends = play(Agent(directory, config, store.restore(step, with_replay=False)))
+            print(f"step {step}: {ends}")
+            if not len(falls.value):
+                continue
+            means = Falls(*(np.nanmean(each, axis=0) for each in falls))
+            for name, curve in means._asdict().items():
+                print(f"  {name:10}" + "".join(f"{curve[step]:9.3f}" for step in PRINTED))
+            share = index / max(1, len(steps) - 1)
+            color = (0.85 - 0.8 * share, 0.6 - 0.35 * share, 0.3 + 0.4 * share)
+            left.scatter(falls.place.ravel(), falls.decoded.ravel(), s=2, alpha=0.2, color=color)
+            right.plot(back, means.value, color=color, label=f"step {step:,}")
+            right.plot(back, means.follows, **style.REFERENCE, label="" if index else "what follows")
+        left.plot([0, 2.4], [0, 2.4], **style.REFERENCE)
+        left.set_xlabel("place of the cart")
+        left.set_ylabel("place as decoded from the latent state")
+        left.set_title("What the world model sees")
+        right.axvspan(0, config.behavior.horizon, color=style.PALE, zorder=0)
+        right.invert_xaxis()
+        right.set_xlabel("steps before the fall (grey: one dream)")
+        right.set_ylabel("discounted return")
+        right.set_title("What the critic believes")
+        right.legend(fontsize="small")
+        style.save(figure, options.output)
 
 
 if __name__ == "__main__":

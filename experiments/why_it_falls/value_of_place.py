@@ -23,6 +23,7 @@ from dreamerjax.agent.world_model import feature
 from dreamerjax.config.cli import config_from_yaml
 from dreamerjax.core.run_directory import RunDirectory
 from dreamerjax.storage.checkpoints import CheckpointStore
+from dreamerjax.visualization import style
 
 PLACES = np.linspace(-2, 2, 9)
 WATCHED, AVERAGED = 50, 30
@@ -68,34 +69,30 @@ def greedy_episodes(agent: Agent) -> tuple[np.ndarray, np.ndarray]:
 
 def main() -> None:
     """The command line."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("runs", nargs="+")
     parser.add_argument("--steps", type=int, nargs="+")
     parser.add_argument("--output", type=Path, default=Path("value_of_place.png"))
     options = parser.parse_args()
-    figure = Figure(figsize=(4.5 * len(options.runs), 4), dpi=120, layout="constrained")
-    FigureCanvasAgg(figure)
-    for axes, run in zip(np.ravel(figure.subplots(1, len(options.runs), sharey=True)), options.runs, strict=True):
-        directory = RunDirectory.open(run)
-        config, store = config_from_yaml(directory.config_path), CheckpointStore(directory.checkpoints / "latest", 1)
-        steps = options.steps or store.steps()
-        print(f"{directory.path.name}: dreams of {config.behavior.horizon} steps")
-        print("   step" + "".join(f"{place:7.1f}" for place in PLACES) + "   return  ends at")
-        for index, step in enumerate(steps):
-            agent = Agent(directory, config, store.restore(step, with_replay=False))
-            values, (returns, places) = values_of_places(agent), greedy_episodes(agent)
-            print(f"{step:7}" + "".join(f"{each:7.0f}" for each in values) + f"{returns.mean():9.0f}{places.mean():9.2f}")
-            share = index / max(1, len(steps) - 1)
-            axes.plot(PLACES, values, color=(0.85 - 0.8 * share, 0.6 - 0.35 * share, 0.3 + 0.4 * share), label=f"step {step:,}")
-        axes.set_title(f"Dreams of {config.behavior.horizon} steps", loc="left", fontweight="bold")
-        axes.set_xlabel("place of the cart")
-        axes.set_ylabel("value of a balanced pole there")
-        axes.spines[["top", "right"]].set_visible(False)
-        axes.legend(frameon=False, fontsize=8)
-    figure.savefig(options.output)
+    with style.figure(4.5 * len(options.runs), 4) as figure:
+        for axes, run in zip(np.ravel(figure.subplots(1, len(options.runs), sharey=True)), options.runs, strict=True):
+            directory = RunDirectory.open(run)
+            config, store = config_from_yaml(directory.config_path), CheckpointStore(directory.checkpoints / "latest", 1)
+            steps = options.steps or store.steps()
+            print(f"{directory.path.name}: dreams of {config.behavior.horizon} steps")
+            print("   step" + "".join(f"{place:7.1f}" for place in PLACES) + "   return  ends at")
+            for index, step in enumerate(steps):
+                agent = Agent(directory, config, store.restore(step, with_replay=False))
+                values, (returns, places) = values_of_places(agent), greedy_episodes(agent)
+                print(f"{step:7}" + "".join(f"{each:7.0f}" for each in values) + f"{returns.mean():9.0f}{places.mean():9.2f}")
+                share = index / max(1, len(steps) - 1)
+                color = (0.85 - 0.8 * share, 0.6 - 0.35 * share, 0.3 + 0.4 * share)
+                axes.plot(PLACES, values, color=color, label=f"step {step:,}")
+            axes.set_title(f"Dreams of {config.behavior.horizon} steps")
+            axes.set_xlabel("place of the cart")
+            axes.set_ylabel("value of a balanced pole there")
+            axes.legend(fontsize="small")
+        style.save(figure, options.output)
 
 
 if __name__ == "__main__":

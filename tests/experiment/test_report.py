@@ -20,6 +20,7 @@ from dreamerjax.experiment.analysis import without_places
 from dreamerjax.experiment.design import Arm, Budget, Contrast, Experiment, Gate, Metric, Statistic, Status
 from dreamerjax.experiment.markdown import metric_words
 from dreamerjax.experiment.report import write_report
+from dreamerjax.visualization.style import DPI
 from tests.experiment.fakes import RETURN, State, experiment, fake_runs
 
 FINALS = {"control": [100.0, 110.0, 120.0, 130.0, 400.0], "treatment": [200.0, 210.0, 220.0, 230.0, 0.0]}
@@ -233,7 +234,7 @@ def test_a_grid_gets_its_level_means_and_a_heat_map(write: Write, design: Experi
     assert "with probability" not in text
     assert "Seeds: 2 + 2 + 2 + 2." in text
     with Image.open(grid.directory / "metric.png") as picture:
-        assert picture.width == 1430  # with the heat map beside it
+        assert picture.width == 13 * DPI  # with the heat map beside it
 
 
 def test_many_arms_are_drawn_too(write: Write, design: Experiment, tmp_path: Path) -> None:

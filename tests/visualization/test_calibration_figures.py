@@ -1,4 +1,4 @@
-"""An examination as files: readable pictures of any numbers, valid JSON, and the pictures in TensorBoard."""
+"""A calibration as files: readable pictures of any numbers, valid JSON, and the pictures in TensorBoard."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from dreamerjax.diagnostics.calibration import CalibrationReport
 from dreamerjax.diagnostics.model_bias import Calibration
 from dreamerjax.diagnostics.open_loop_prediction import OpenLoop
 from dreamerjax.storage.logger import RunLogger
-from dreamerjax.visualization import strips
+from dreamerjax.visualization import pictures
 from dreamerjax.visualization.calibration_figures import binned_means, write_calibration
 from tests.storage.test_logger import read_events
 
@@ -80,9 +80,9 @@ def test_images_of_an_open_loop(tmp_path: Path, sizes: tuple[int, ...], predicte
     paths = write_calibration(examination(sizes=sizes, predicted=predicted, image=(32, 64, 3)), tmp_path, 7, "x")
     assert [path.stem for path in paths[1:-1]] == ["open_loop_000000007"] * len(sizes) + ["open_loop_images_000000007"]
     with Image.open(paths[-2]) as sheet:
-        width, height = 3 * 64 + 2 * strips.FRAME + strips.SPACE, 3 * 32 + 2 * strips.FRAME + strips.SPACE
-        assert sheet.size == (strips.SHEET_LEFT + columns * width, strips.SHEET_TOP + 3 * height)
-        place = (strips.SHEET_LEFT + strips.FRAME, strips.SHEET_TOP + 2 * height + strips.FRAME)
+        width, height = 3 * 64 + 2 * pictures.FRAME + pictures.SPACE, 3 * 32 + 2 * pictures.FRAME + pictures.SPACE
+        assert sheet.size == (pictures.SHEET_LEFT + columns * width, pictures.SHEET_TOP + 3 * height)
+        place = (pictures.SHEET_LEFT + pictures.FRAME, pictures.SHEET_TOP + 2 * height + pictures.FRAME)
         difference = sheet.crop((*place, place[0] + 3 * 64, place[1] + 3 * 32))
     assert difference.getextrema() == ((255, 255),) * 3  # white: dreamed as it was
     assert {REAL, IMAGINED, GREY} <= colors(paths[-2])

@@ -10,7 +10,8 @@ from PIL import Image, ImageColor
 
 from dreamerjax.diagnostics.dream_rollout import DreamRollout
 from dreamerjax.diagnostics.open_loop import Readout
-from dreamerjax.visualization import canvas, strips
+from dreamerjax.visualization import pictures
+from dreamerjax.visualization.cartpole import POLE, draw_cartpole
 from dreamerjax.visualization.dream_film import BORDER, FPS, HEADER, MOST, MOST_IMAGES, PICTURE, WIDTH, draw_dream
 from dreamerjax.visualization.style import IMAGINED, REAL
 from dreamerjax.visualization.video import count_frames, write_video
@@ -46,7 +47,7 @@ def test_frames(env_id: str, size: int) -> None:
     assert plotted == sorted(plotted)
     assert plotted[0] < plotted[-1]
     has_scenes = "CartPole" in env_id
-    assert any(count(frame, "#{:02x}{:02x}{:02x}".format(*canvas.POLE)) > 50 for frame in frames) is has_scenes
+    assert any(count(frame, "#{:02x}{:02x}{:02x}".format(*POLE)) > 50 for frame in frames) is has_scenes
 
 
 def test_many_numbers_are_cut() -> None:
@@ -62,9 +63,9 @@ def test_a_dream_that_goes_astray_leaves_reality_readable() -> None:
 
 def boxes(shape: tuple[int, ...]) -> list[tuple[int, int, int, int]]:
     """Where the three pictures of an image of this shape are in a frame."""
-    width, height = strips.fitted((shape[1], shape[0]), PICTURE)
-    left, first = strips.SPACE + strips.FRAME, HEADER + strips.LABEL + strips.FRAME
-    tops = [first + number * (height + strips.LABEL + 2 * strips.FRAME) for number in range(3)]
+    width, height = pictures.fitted((shape[1], shape[0]), PICTURE)
+    left, first = pictures.SPACE + pictures.FRAME, HEADER + pictures.LABEL + pictures.FRAME
+    tops = [first + number * (height + pictures.LABEL + 2 * pictures.FRAME) for number in range(3)]
     return [(left, top, left + width, top + height) for top in tops]
 
 
@@ -80,7 +81,7 @@ def test_images_are_beside_what_the_vector_film_shows(size: int, shape: tuple[in
     assert [frame.getpixel((0, 0)) for frame in frames] == [ImageColor.getrgb(REAL)] * 3 + [ImageColor.getrgb(IMAGINED)] * 5
     for step, frame in enumerate(frames):
         real, agents, difference = (frame.crop(box) for box in boxes(shape))
-        expected = strips.picture(dream.real_images["image"][step]).resize(real.size, Image.Resampling.NEAREST)
+        expected = pictures.picture(dream.real_images["image"][step]).resize(real.size, Image.Resampling.NEAREST)
         assert real.tobytes() == agents.tobytes() == expected.tobytes()
         assert difference.getextrema() == ((255, 255),) * 3  # white: the agent sees what there is
         left, top, _, _ = boxes(shape)[1]
@@ -119,7 +120,7 @@ def test_many_images_are_cut() -> None:
     many = {f"image{i}": dream.real_images["image"] for i in range(MOST_IMAGES + 2)}
     seen = dream.seen._replace(images=dict.fromkeys(many, dream.seen.images["image"]))
     frame = draw_dream(DreamRollout(3, dream.real, many, seen), "Other-v0", "title")[0]
-    assert frame.width == WIDTH + MOST_IMAGES * (128 + 2 * strips.FRAME + strips.SPACE)
+    assert frame.width == WIDTH + MOST_IMAGES * (128 + 2 * pictures.FRAME + pictures.SPACE)
 
 
 def test_a_film_of_images_can_be_read_back(tmp_path: Any) -> None:
@@ -138,6 +139,6 @@ def test_cartpole_is_drawn_as_gymnasium_draws_it(position: float, angle: float) 
     env.unwrapped.state = np.array([position, 0.0, angle, 0.0])  # type: ignore[attr-defined]
     theirs = np.asarray(env.render(), np.float64)
     env.close()
-    ours = np.asarray(canvas.cartpole(position, angle, 600), np.float64)
+    ours = np.asarray(draw_cartpole(position, angle, 600), np.float64)
     assert ours.shape == theirs.shape
     assert (np.abs(ours - theirs).max(axis=-1) > 100).mean() < 0.0015

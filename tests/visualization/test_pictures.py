@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from dreamerjax.visualization import strips
+from dreamerjax.visualization import pictures
 
 RNG = np.random.default_rng(0)
 
@@ -17,13 +17,13 @@ RNG = np.random.default_rng(0)
 def test_channels_that_are_shown(channels: int, frames: int, shown: tuple[int, ...]) -> None:
     image = RNG.integers(0, 256, (5, 7, channels), dtype=np.uint8)
     expected = image[..., shown]
-    np.testing.assert_array_equal(np.asarray(strips.picture(image, frames)), expected)
-    np.testing.assert_array_equal(np.asarray(strips.picture((image / 255).astype(np.float32), frames)), expected)
+    np.testing.assert_array_equal(np.asarray(pictures.picture(image, frames)), expected)
+    np.testing.assert_array_equal(np.asarray(pictures.picture((image / 255).astype(np.float32), frames)), expected)
 
 
 def test_what_is_drawn_beyond_the_range_is_at_its_end() -> None:
     drawn = np.array([-0.2, 0.5, 1.7], np.float32).reshape(1, 1, 3)
-    assert strips.picture(drawn).getpixel((0, 0)) == (0, 128, 255)
+    assert pictures.picture(drawn).getpixel((0, 0)) == (0, 128, 255)
 
 
 @pytest.mark.parametrize(
@@ -31,19 +31,19 @@ def test_what_is_drawn_beyond_the_range_is_at_its_end() -> None:
     [((64, 32), (256, 128)), ((64, 64), (128, 128)), ((96, 96), (96, 96)), ((600, 400), (192, 128)), ((1, 900), (1, 128))],
 )
 def test_sizes(size: tuple[int, int], expected: tuple[int, int]) -> None:
-    assert strips.fitted(size, (256, 128)) == expected
+    assert pictures.fitted(size, (256, 128)) == expected
 
 
 @pytest.mark.parametrize("shape", [(16, 32, 3), (400, 600, 3), (48, 32, 1)])
 def test_pictures_beside_each_other(shape: tuple[int, ...]) -> None:
     image = RNG.integers(0, 256, shape, dtype=np.uint8)
     most = (256, 128)
-    size = strips.fitted((shape[1], shape[0]), most)
-    same = strips.compared(image, (image / 255).astype(np.float32), 1, most)
+    size = pictures.fitted((shape[1], shape[0]), most)
+    same = pictures.compared(image, (image / 255).astype(np.float32), 1, most)
     assert [picture.size for picture in same] == [size] * 3
     assert same[0].tobytes() == same[1].tobytes()
     assert same[2].getextrema() == ((255, 255),) * 3
-    opposite = strips.compared(np.zeros_like(image), np.ones(shape, np.float32), 1, most)
+    opposite = pictures.compared(np.zeros_like(image), np.ones(shape, np.float32), 1, most)
     assert opposite[2].getextrema() == ((0, 0),) * 3
-    column = strips.draw_column(same, ("real", "imagined", "difference"), ("#000000", "#ff0000", "#00ff00"))
-    assert column.size == strips.column_size(shape, most)
+    column = pictures.draw_column(same, ("real", "imagined", "difference"), ("#000000", "#ff0000", "#00ff00"))
+    assert column.size == pictures.column_size(shape, most)
