@@ -26,14 +26,14 @@ class Pixels(Enum):
 
 
 class FreeBits(Enum):
-    """`clip`: no gradient below the threshold (DreamerV3). `straight_through`: gradient everywhere (research log, 01-15)."""
+    """`clip`: no gradient below the threshold. `straight_through`: gradient everywhere (findings_of_the_log.md#01-15a)."""
 
     clip = "clip"
     straight_through = "straight_through"
 
 
 class BinSpacing(Enum):
-    """`symexp`: exact values at symexp(linspace(low, high)). `symlog`: the research log's linear range in symlog space."""
+    """`symexp`: exact values at symexp(linspace(low, high)). `symlog`: linear in symlog (findings_of_the_log.md#01-09)."""
 
     symexp = "symexp"
     symlog = "symlog"
@@ -56,7 +56,7 @@ class Schedule(Enum):
 
 
 class SpikeAction(Enum):
-    """What a KL spike does to training (research log, queue item 3)."""
+    """What a KL spike does to training (findings_of_the_log.md#queue-3)."""
 
     ignore = "ignore"
     pause = "pause"

@@ -1,4 +1,4 @@
-"""The collapse watch: recognises in a run's metrics the failures that the research log describes. No JAX in here."""
+"""The collapse watch: recognises in a run's metrics the failures that docs/findings_of_the_log.md tells of. No JAX in here."""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Readings of the collapse watch that need one record alone. Thresholds stand here, with where they come from."""
+"""Readings of the collapse watch that need one record alone. Thresholds stand here, with where they come from.
+
+`#01-20a` and the like: docs/findings_of_the_log.md.
+"""
 
 from __future__ import annotations
 
@@ -7,13 +10,13 @@ from dataclasses import dataclass
 
 Record = Mapping[str, float]
 
-KL_NOTHING = 5e-4  # nats; the latents that collapsed went from 0.0025 to 0.0001 (01-17), healthy ones had 0.001 (01-15)
+KL_NOTHING = 5e-4  # nats; the latents that collapsed went from 0.0025 to 0.0001 (#01-17c), healthy ones had 0.001 (#01-15b)
 POSTERIOR_RANDOMNESS = 0.96  # 0.97 to 0.98 with a representation weight of 0.99, over KLs at rest on the free nats;
 # sound runs begin at 0.94 and fall to about 0.5 (experiments/representation_unimix)
-RANDOMNESS = 0.02  # of the entropy's range: "collapsed to ~0" (01-05); ln 2 times 0.38 was merely low (01-15)
-CONTINUE_SHARE = 0.5  # of what the batch implies; 0.001 where about 0.9 was true (01-15)
+RANDOMNESS = 0.02  # of the entropy's range: about 0 was a collapse (#01-05b); ln 2 times 0.38 was merely low (#01-15b)
+CONTINUE_SHARE = 0.5  # of what the batch implies; 0.001 where about 0.9 was true (#01-15a)
 FRESH_UPDATES = 200  # until then the continue head has not learned that episodes go on: it starts from a coin toss
-FREE_BITS_TOLERANCE = 1e-4  # relative: the loss sat on exactly 1.0 (01-15); a mean with one step above lies further off
+FREE_BITS_TOLERANCE = 1e-4  # relative: the loss sat on exactly 1.0 (#01-15a); a mean with one step above lies further off
 
 
 @dataclass(frozen=True)
@@ -28,7 +31,7 @@ Reader = Callable[[Record], Reading | None]
 
 
 def kl_collapse(record: Record) -> Reading | None:
-    """The KL is about 0: the latents carry nothing that the prior does not know (01-17)."""
+    """The KL is about 0: the latents carry nothing that the prior does not know (#01-17c)."""
     kl = record.get("model/kl")
     if kl is None:
         return None
@@ -38,7 +41,7 @@ def kl_collapse(record: Record) -> Reading | None:
 
 
 def latents_carry_nothing(record: Record) -> Reading | None:
-    """The posterior is nearly uniform: it says nothing about what was observed, whatever the KL (01-17)."""
+    """The posterior is nearly uniform: it says nothing about what was observed, whatever the KL (#01-17d)."""
     randomness = record.get("model/posterior_randomness")
     if randomness is None:
         return None
@@ -49,7 +52,7 @@ def latents_carry_nothing(record: Record) -> Reading | None:
 
 
 def entropy_collapses(record: Record) -> Reading | None:
-    """The policy is nearly deterministic: it explores no more and the actor's gradient vanishes (01-05, 01-15)."""
+    """The policy is nearly deterministic: it explores no more and the actor's gradient vanishes (#01-05b, #01-15b)."""
     randomness = record.get("actor/randomness")
     if randomness is None:
         return None
@@ -58,7 +61,7 @@ def entropy_collapses(record: Record) -> Reading | None:
 
 
 def continue_crash(record: Record) -> Reading | None:
-    """Dreams end far sooner than replayed episodes do: the continue head sees inputs it was not trained on (01-15)."""
+    """Dreams end far sooner than replayed episodes do: the continue head sees inputs it was not trained on (#01-15a)."""
     dreamed, rate = record.get("dream/continue_3"), record.get("batch/terminal_rate")
     if dreamed is None or rate is None or record["update"] < FRESH_UPDATES:
         return None
@@ -68,7 +71,7 @@ def continue_crash(record: Record) -> Reading | None:
 
 
 def dynamics_on_free_bits(free_nats: float, clip: bool) -> Reader:
-    """The reader for a run with this threshold in nats: the prior gets no gradient while the loss sits on it (01-15)."""
+    """The reader for a run with this threshold in nats: the prior gets no gradient while the loss sits on it (#01-15a)."""
 
     def read(record: Record) -> Reading | None:
         loss, kl = record.get("loss/dynamics"), record.get("model/kl")

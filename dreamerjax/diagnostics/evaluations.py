@@ -1,4 +1,7 @@
-"""Detectors of the collapse watch that set evaluations beside what the critic believes."""
+"""Detectors of the collapse watch that set evaluations beside what the critic believes.
+
+`#01-20a` and the like: docs/findings_of_the_log.md.
+"""
 
 from __future__ import annotations
 
@@ -9,13 +12,13 @@ from typing import NamedTuple
 
 from dreamerjax.diagnostics.detectors import Reading, Record
 
-EVALUATION_FALL = 0.2  # of (best - baseline): 500 to 363 where the random policy has 22 is 29%, and was the beginning (01-20)
+EVALUATION_FALL = 0.2  # of (best - baseline): 500 to 363 where the random policy has 22 is 29%, and was the beginning (#01-20a)
 CLEARLY_BETTER = 0.5  # the best must beat the baseline by this much of it; before that, an evaluation says little
-VALUES_AT_LEAST = 0.99  # of the values at the best: 147 stayed 147 (01-20); where they fell with the evaluation, it recovered
+VALUES_AT_LEAST = 0.99  # of the values at the best: 147 stayed 147 (#01-20a); where they fell too, it recovered (#01-20b)
 VALUE_LOGS = 4  # of which the median is the level of the values: one log is noisy
-LIMIT_SHARE, LIMIT_LOGS = 0.25, 8  # a critic at its largest value was "trapped" (01-20); a healthy one has a share of 0
-FLAT, FLAT_LOGS, FLAT_PARTS = 0.01, 40, 4  # 147 from 20k to 25k (01-20): 1,000 updates, in parts whose means hardly differ
-RETURNS_CHANGE = 0.2  # 500 to 363 in 1,000 updates (01-20)
+LIMIT_SHARE, LIMIT_LOGS = 0.25, 8  # a critic at its largest value was stuck (#01-20a); a healthy one has a share of 0
+FLAT, FLAT_LOGS, FLAT_PARTS = 0.01, 40, 4  # 147 from 20k to 25k (#01-20a): 1,000 updates, in parts whose means hardly differ
+RETURNS_CHANGE = 0.2  # 500 to 363 in 1,000 updates (#01-20a)
 EPISODES = 10  # training episodes in each half of the window: with fewer, a change of their mean is chance
 
 
@@ -47,7 +50,7 @@ class Evaluation(NamedTuple):
 
 
 class EvaluationFalls:
-    """The policy gets worse while the critic believes that it does not: it exploits its own model (01-19, 01-20).
+    """The policy gets worse while the critic believes that it does not: it exploits its own model (#01-19a, #01-20a).
 
     One evaluation may be lucky, or unlucky: early in a healthy run 380 was followed by 206 and then by 500. So either the
     best was held in two evaluations in a row, or the fall lasts for two.
@@ -92,7 +95,7 @@ def _better(one: Evaluation | None, other: Evaluation) -> Evaluation:
 
 
 class CriticSaturates:
-    """The critic is stuck: at the largest value it can express, or flat while the returns change much (01-20)."""
+    """The critic is stuck: at the largest value it can express, or flat while the returns change much (#01-20a)."""
 
     def __init__(self) -> None:
         self._shares: deque[float] = deque(maxlen=LIMIT_LOGS)

@@ -1,4 +1,4 @@
-"""Surprise: how much worse the world model does on the newest batch than it has been doing (research log, 01-17)."""
+"""Surprise: how much worse the world model does on the newest batch than it has been doing (findings_of_the_log.md#01-17a)."""
 
 from __future__ import annotations
 

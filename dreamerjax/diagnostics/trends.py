@@ -1,4 +1,7 @@
-"""Detectors of the collapse watch that set a metric beside its own past, in windows of training logs."""
+"""Detectors of the collapse watch that set a metric beside its own past, in windows of training logs.
+
+`#01-20a` and the like: docs/findings_of_the_log.md.
+"""
 
 from __future__ import annotations
 
@@ -9,18 +12,18 @@ from statistics import fmean, median
 from dreamerjax.diagnostics.detectors import Reading, Record
 from dreamerjax.diagnostics.evaluations import Baseline
 
-ACTOR_LOGS = 20  # the loss' level is a median of 500 updates: it climbed for 8,000 (01-20)
-ACTOR_CLIMB, ACTOR_FLOOR = 2.5, 0.05  # 0.1 to 0.3 (01-19); 0.036, then 0.107 (01-20), where a steady run had 0.002 to 0.007
-KL_SPIKE, KL_FLOOR = 3.0, 0.01  # nats; 0.004 to 0.017 is a factor of 4 (01-20); below the floor lies noise
-KL_LOGS, KL_BEFORE, KL_BEFORE_LEAST = 4, 200, 20  # 5,000 updates before: the spike took 1,500 to build up (01-20)
+ACTOR_LOGS = 20  # the loss' level is a median of 500 updates: it climbed for 8,000 (#01-20a)
+ACTOR_CLIMB, ACTOR_FLOOR = 2.5, 0.05  # 0.1 to 0.3 (#01-19a); 0.036, then 0.107 (#01-20a); steady: up to 0.007 (#01-20b, c)
+KL_SPIKE, KL_FLOOR = 3.0, 0.01  # nats; 0.004 to 0.017 is a factor of 4 (#01-20a); below the floor lies noise
+KL_LOGS, KL_BEFORE, KL_BEFORE_LEAST = 4, 200, 20  # 5,000 updates before: the spike took 1,500 to build up (#01-20a)
 RETURN_EXCESS = (
-    0.5  # of the real return, or of 1 where that is smaller: dream values tripled while episodes got 40% shorter (01-17)
+    0.5  # of the real return, or of 1 where that is smaller: dream values tripled while episodes got 40% shorter (#01-17c)
 )
-FOCUS_SHARE, FOCUS_LOGS = 0.5, 40  # "always active": 1,000 updates without an actor-critic (01-18)
+FOCUS_SHARE, FOCUS_LOGS = 0.5, 40  # always on: 1,000 updates without an actor-critic (#01-18b)
 
 
 class ActorLossClimbs:
-    """The actor is pushed away from a policy that was good: a leading sign of the collapse (01-19, 01-20).
+    """The actor is pushed away from a policy that was good: a leading sign of the collapse (#01-19a, #01-20a).
 
     Nothing is read before an evaluation was clearly better than the baseline: the loss rises from 0 as learning begins.
     """
@@ -50,7 +53,7 @@ class ActorLossClimbs:
 
 
 class KLSpike:
-    """Prior and posterior drift apart: dreams no longer follow the world (01-20)."""
+    """Prior and posterior drift apart: dreams no longer follow the world (#01-20a)."""
 
     def __init__(self) -> None:
         self._values: deque[float] = deque(maxlen=KL_LOGS + KL_BEFORE)
@@ -85,7 +88,7 @@ class DelusionalDreams:
 
 
 class FocusAlwaysOn:
-    """The world-model focus mode hardly ever ends: the actor-critic does not learn (01-18)."""
+    """The world-model focus mode hardly ever ends: the actor-critic does not learn (#01-18b)."""
 
     def __init__(self) -> None:
         self._focus: deque[float] = deque(maxlen=FOCUS_LOGS)

@@ -1,7 +1,7 @@
 """Categorical and bounded normal distributions as functions of their parameters.
 
-Sources: DreamerV3 (arXiv 2301.04104), equations of the world-model loss and the actor; free bits in two modes from the
-research log, 01-15. S groups, K classes, `...` any leading shape. Logits need not be normalised unless said.
+Sources: DreamerV3 (arXiv 2301.04104), equations of the world-model loss and the actor; free bits in two modes
+(findings_of_the_log.md#01-15a). S groups, K classes, `...` any leading shape. Logits need not be normalised unless said.
 """
 
 from __future__ import annotations
@@ -91,8 +91,8 @@ def latent_kl(p_logits: jax.Array, q_logits: jax.Array) -> jax.Array:
 def free_bits(kl: jax.Array, free_nats: float | jax.Array, straight_through: bool) -> jax.Array:
     """max(free_nats, kl): [...] -> [...].
 
-    `straight_through=False` (the paper): no gradient below the threshold. `straight_through=True` (research log,
-    01-15): the same value with the gradient of `kl` everywhere, so that a prior below the threshold still learns.
+    `straight_through=False` (the paper): no gradient below the threshold. `straight_through=True`: the same value with the
+    gradient of `kl` everywhere, so that a prior below the threshold still learns (findings_of_the_log.md#01-15a).
     """
     clipped = jnp.maximum(kl, free_nats)
     if not straight_through:

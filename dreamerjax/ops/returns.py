@@ -1,6 +1,6 @@
 """Lambda returns over imagined and replayed trajectories. Time leads every shape; `...` is any trailing shape.
 
-Source: DreamerV3 (arXiv 2301.04104), section "Critic learning"; V at t+1 rather than t as in the research log, 01-02.
+Source: DreamerV3 (arXiv 2301.04104), section "Critic learning"; V at t+1, not at t (findings_of_the_log.md#01-02).
 """
 
 from __future__ import annotations

@@ -47,7 +47,7 @@ class Bins:
 
     `symlog_space=False`: `values` are in the scalar's own units (symexp-spaced) and the encoding is linear between
     them, as in the paper. `symlog_space=True`: `values` are in symlog units, symlog(y) is what is encoded, and a
-    prediction is symexp(sum_i p_i b_i): the small range of the research log.
+    prediction is symexp(sum_i p_i b_i): a small range (findings_of_the_log.md#01-09).
 
     Raises ValueError unless there are at least two strictly increasing, finite values, evenly spaced in symlog units.
     """

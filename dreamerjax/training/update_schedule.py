@@ -150,7 +150,7 @@ def entropy_coefficient(config: BehaviorConfig, behavior_updates: int) -> float:
 
 
 def _focus(config: PacingConfig, state: PacingState) -> PacingState:
-    """World-model focus: from the threshold until the release, at most `focus_max` updates (research log, 01-18)."""
+    """World-model focus: from the threshold until the release, at most `focus_max` updates (findings_of_the_log.md#01-18b)."""
     if not config.focus_threshold:
         return state
     level = surprise(state)

@@ -1,6 +1,7 @@
 """How a new run begins: with fresh parameters, or with the world model or the policy of another run.
 
-A resumed run begins nowhere: its own checkpoint holds everything, and nothing here is applied again (research log, 01-19).
+A resumed run begins nowhere: its own checkpoint holds everything, and nothing here is applied again
+(findings_of_the_log.md#01-19b).
 """
 
 from __future__ import annotations

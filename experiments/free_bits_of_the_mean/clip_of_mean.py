@@ -1,4 +1,4 @@
-"""Train with the fault of the research log, 01-15: max(free nats, mean KL of the batch), without gradient below."""
+"""Train with the fault of findings_of_the_log.md#01-15a: max(free nats, mean KL of the batch), without gradient below."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Train with the fault of the research log, 01-02: R_t = r_{t+1} + c_{t+1} ((1 - lambda) v_t + lambda R_{t+1})."""
+"""Train with the fault of findings_of_the_log.md#01-02: R_t = r_{t+1} + c_{t+1} ((1 - lambda) v_t + lambda R_{t+1})."""
 
 from __future__ import annotations
 

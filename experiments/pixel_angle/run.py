@@ -3,9 +3,9 @@
     python experiments/pixel_angle/run.py                 # trains what is missing, then measures and writes REPORT.md
     python experiments/pixel_angle/run.py --run runs/<id> # also measures this run's last checkpoint
 
-Three views of the same world, each learned by the world model alone from a random policy: the whole picture, as the research
-log had it, and two that are cut to the cart and the pole. The angle is read from a picture by the direction in which the
-pole's colour is spread, and calibrated on real pictures, whose own error is what cannot be undercut.
+Three views of the same world, each learned by the world model alone from a random policy: the whole picture, as in
+findings_of_the_log.md#01-09, and two that are cut to the cart and the pole. The angle is read from a picture by the direction
+in which the pole's colour is spread, and calibrated on real pictures, whose own error is what cannot be undercut.
 """
 
 from __future__ import annotations

@@ -88,7 +88,7 @@ def test_a_dream_from_an_ended_episode_weighs_nothing(targets: DreamTargets) -> 
 
 
 def test_targets_carry_no_gradient() -> None:
-    """Neither into the critic that is being trained (research log, 01-19) nor into the world model."""
+    """Neither into the critic that is being trained (findings_of_the_log.md#01-19d) nor into the world model."""
 
     def total(model: Any, critic: Any, slow: Any, dream: Any) -> jax.Array:
         targets = dream_targets(model, critic, slow, DREAM._replace(features=dream))

@@ -1,4 +1,7 @@
-"""The collapse watch: every failure of the research log is recognised in time, and a healthy run is left alone."""
+"""The collapse watch: every failure of docs/findings_of_the_log.md is recognised in time, and a healthy run is left alone.
+
+`#01-20a` and the like are sections of that page.
+"""
 
 from __future__ import annotations
 
@@ -50,7 +53,7 @@ def begun(records: Iterable[Record], settings: WatchSettings = CLIP) -> dict[str
 
 
 def small_model() -> list[Record]:
-    """The run of 01-20 with d_hidden 64: solved from 10k on, collapsed from 21k on."""
+    """The run of #01-20a with d_hidden 64: solved from 10k on, collapsed from 21k on."""
     actor = [(10_000, 0.005), (13_000, 0.006), (15_000, 0.036), (16_000, 0.107), (20_000, 0.176), (21_000, 0.136)]
     series: dict[str, Points] = {
         "dream/value_mean": [(10_000, 141), (15_000, 142), (16_000, 143), (20_000, 147), (25_000, 147)],
@@ -210,11 +213,11 @@ def test_kl_collapse_of_january_17() -> None:
     assert finding.name == "kl_collapse"
     assert 7_500 < finding.update <= 8_250
     assert finding.evidence == "the KL is 0.00015 nats, below 0.0005, the posterior's entropy 1.2, in 8 logs in a row"
-    assert watch(constant(3_000, model__kl=0.001)) == []  # healthy: after the fix of 01-15
+    assert watch(constant(3_000, model__kl=0.001)) == []  # healthy: after the cure (#01-15b)
 
 
 def test_latents_that_carry_nothing_over_a_kl_on_the_free_nats() -> None:
-    """A representation weight of 0.99 (01-17), as experiments/representation_unimix saw it; sound runs begin at 0.94."""
+    """A representation weight of 0.99 (#01-17d), as experiments/representation_unimix saw it; sound runs begin at 0.94."""
     (finding,) = watch(constant(1_000, model__posterior_randomness=0.98, model__kl=0.076))
     assert (finding.name, finding.env_step) == ("latents_carry_nothing", 200)
     assert finding.evidence.startswith(

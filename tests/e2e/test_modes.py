@@ -82,7 +82,7 @@ def test_reset_actor_critic_draws_them_anew(reference: Path, tmp_path: Path) -> 
 
 
 def test_resume_neither_resets_nor_restarts(reference: Path, tmp_path: Path) -> None:
-    """The log's bug of 01-19: a resumed dreamer run began at step 0 with a fresh actor-critic.
+    """The fault of findings_of_the_log.md#01-19b: a resumed dreamer run began at step 0 with a fresh actor-critic.
 
     Killed once and resumed without the other run, it is the run that nothing happened to.
     """

@@ -114,7 +114,7 @@ def test_focus_begins_above_the_threshold_and_ends_below_the_release() -> None:
 
 
 def test_focus_has_a_maximum_length_and_then_waits_for_calm() -> None:
-    """The log's threshold of 0.02 was always exceeded, and no actor-critic was ever trained (01-18)."""
+    """A threshold of 0.02 was always exceeded, and no actor-critic was ever trained (findings_of_the_log.md#01-18b)."""
     surprises = [0.5] * 10 + [0.0] + [0.5] * 3
     plans, _ = simulate(config(focus_threshold=0.02, focus_max=4), surprises)
     assert [plan.focus for plan in plans] == [False] + [True] * 4 + [False] * 6 + [False] + [True] * 2
