@@ -309,7 +309,8 @@ def _replay_critic(
 def _dream_metrics(networks: Networks, hyper: Hyper, targets: DreamTargets, scale: jax.Array) -> Metrics:
     """Of dreams that did not start at an end."""
     alive = targets.weights[0]
-    first = undiscounted(targets.continues[:3], hyper.gamma)  # three steps tell a crashed continue head (findings_of_the_log.md#01-15a)
+    # Three steps tell a continue head that has crashed (findings_of_the_log.md#01-15a).
+    first = undiscounted(targets.continues[:3], hyper.gamma)
     survival = jnp.sum(alive * jnp.prod(first, axis=0)) / jnp.maximum(jnp.sum(alive), 1.0)
     limit = 0.98 * networks.bins.largest
     return {
