@@ -6,12 +6,14 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import optax
 
 from dreamerjax import policy
 from dreamerjax.losses import draw_noise, losses
 from dreamerjax.networks.build import Networks
 from dreamerjax.networks.layers import apply, draw_kernels
-from dreamerjax.ops import normalize, optim
+from dreamerjax.ops import normalize
+from dreamerjax.ops.optimizer import laprop, laprop_init
 from dreamerjax.pytrees import (
     BEHAVIOR_LOSSES,
     Array,
@@ -89,7 +91,7 @@ def init(networks: Networks, key: jax.Array) -> TrainState:
         params=params,
         average=jax.tree.map(jnp.copy, params),
         slow_critic=jax.tree.map(jnp.copy, params["critic"]),
-        optimizer={part: optim.laprop_init(tree) for part, tree in params.items()},
+        optimizer={part: laprop_init(tree) for part, tree in params.items()},
         return_scale=normalize.return_scale_init(),
         key=train_key,
         updates=jnp.zeros((), jnp.int32),
@@ -197,18 +199,16 @@ def _with_statistics(state: TrainState, batch: Batch, axis_name: str | None) -> 
 
 def apply_gradients(
     hyper: Hyper, state: TrainState, gradients: dict[str, Params]
-) -> tuple[dict[str, Params], dict[str, optim.LaPropState], Metrics]:
-    """AGC, LaProp and warm-up for each part that has gradients, with its own learning rate; the rest is passed on."""
+) -> tuple[dict[str, Params], dict[str, optax.OptState], Metrics]:
+    """One update of each part that has gradients, with its own learning rate; the rest is passed on."""
     rates = {"world_model": hyper.model_lr, "actor": hyper.actor_lr, "critic": hyper.critic_lr}
     params, optimizer, norms = dict(state.params), dict(state.optimizer), {}
     for part, gradient in gradients.items():
-        old = state.optimizer[part]
-        step = -rates[part] * optim.linear_warmup(old.step, hyper.warmup)
-        clipped = optim.agc(gradient, state.params[part], hyper.agc)
-        updates, optimizer[part] = optim.laprop_update(clipped, old, beta1=hyper.beta1, beta2=hyper.beta2, eps=hyper.eps)
-        params[part] = jax.tree.map(lambda p, u, step=step: p + step * u, state.params[part], updates)
-        squares = [jnp.sum(jnp.square(leaf)) for leaf in jax.tree.leaves(gradient)]
-        norms[f"gradient_norm/{part}"] = jnp.sqrt(jnp.sum(jnp.stack(squares)))
+        numbers = {"clip": hyper.agc, "beta1": hyper.beta1, "beta2": hyper.beta2, "eps": hyper.eps}
+        chain = laprop(rates[part], hyper.warmup, **numbers)
+        updates, optimizer[part] = chain.update(gradient, state.optimizer[part], state.params[part])
+        params[part] = optax.apply_updates(state.params[part], updates)
+        norms[f"gradient_norm/{part}"] = optax.tree.norm(gradient)
     return params, optimizer, norms
 
 

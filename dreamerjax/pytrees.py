@@ -14,9 +14,10 @@ import flax.serialization
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 
 from dreamerjax.config import Config, FreeBits
-from dreamerjax.ops import normalize, optim
+from dreamerjax.ops import normalize
 from dreamerjax.world_model import Latent
 
 Params = Any
@@ -77,7 +78,7 @@ class TrainState(NamedTuple):
     params: dict[str, Params]  # world_model, actor, critic
     average: dict[str, Params]  # of `params` over the updates: what is evaluated and examined, and what is loaded to act
     slow_critic: Params
-    optimizer: dict[str, optim.LaPropState]  # of each part, which counts its own updates
+    optimizer: dict[str, optax.OptState]  # of each part, which counts its own updates
     return_scale: normalize.ReturnScaleState
     key: jax.Array
     updates: jax.Array  # int32 []

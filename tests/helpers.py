@@ -12,7 +12,8 @@ import numpy as np
 from dreamerjax import agent
 from dreamerjax.config import BehaviorConfig, BinsConfig, Config, LossConfig, ModelConfig, OptimConfig
 from dreamerjax.networks.build import Networks, build_networks
-from dreamerjax.ops import normalize, optim
+from dreamerjax.ops import normalize
+from dreamerjax.ops.optimizer import laprop_init
 from dreamerjax.types import ActionSpec, EnvSpec, ObservationSpec
 
 VECTOR = EnvSpec({"state": ObservationSpec((3,))}, ActionSpec(sizes=(3,)))
@@ -96,7 +97,7 @@ def random_state(networks: Networks, seed: int = 1) -> agent.TrainState:
         params=params,
         average=random_params(networks, seed + 2),
         slow_critic=random_params(networks, seed + 1)["critic"],
-        optimizer={part: optim.laprop_init(tree) for part, tree in params.items()},
+        optimizer={part: laprop_init(tree) for part, tree in params.items()},
         return_scale=normalize.return_scale_init(),
         key=jax.random.key(seed),
         updates=jnp.zeros((), jnp.int32),
