@@ -5,13 +5,15 @@ from __future__ import annotations
 from functools import partial
 from typing import Any
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dreamerjax import agent
+from dreamerjax import agent, checkpoint_leaves
 from dreamerjax.config import BehaviorConfig, Config, FreeBits, LossConfig, TrainConfig
+from dreamerjax.pytrees import pack, unpack
 from dreamerjax.types import EnvSpec
 from tests.helpers import (
     CONTINUOUS,
@@ -238,3 +240,12 @@ def test_configuration_becomes_numbers_and_choices() -> None:
     chosen = agent.settings_from_config(config)
     assert (chosen.horizon, chosen.starts_per_sequence) == (7, 2)
     assert (chosen.straight_through, chosen.return_norm) == (True, False)
+
+
+def test_a_training_state_comes_back_from_the_leaves_of_a_checkpoint() -> None:
+    """With the links of the optimiser's chain, those that have no state too."""
+    state = STATE._replace(optimizer=jax.tree.map(lambda leaf: leaf + 3, STATE.optimizer))
+    leaves = checkpoint_leaves.flatten(pack(state))
+    back = unpack(checkpoint_leaves.unflatten(leaves), STATE)
+    chex.assert_trees_all_equal_structs(back, state)
+    assert_trees_close(back, state, rtol=0)

@@ -188,20 +188,20 @@ class Trajectory:
 
     def __init__(self) -> None:
         rng = np.random.default_rng(0)
-        self.params = {name: np.float32(rng.normal(size=shape)) for name, shape in SHAPES.items()}
+        self.params = {name: np.asarray(rng.normal(size=shape), np.float32) for name, shape in SHAPES.items()}
         self.params["bias"] *= 0
         self.gradients = [
-            {name: np.float32(10 ** rng.uniform(-8, 2) * rng.normal(size=shape)) for name, shape in SHAPES.items()}
+            {name: np.asarray(10 ** rng.uniform(-8, 2) * rng.normal(size=shape), np.float32) for name, shape in SHAPES.items()}
             for _ in range(UPDATES)
         ]
-        self.rates = np.float32(10 ** rng.uniform(-4, -2, UPDATES))
+        self.rates = (10 ** rng.uniform(-4, -2, UPDATES)).astype(np.float32)
         self.numbers = {name: np.float32(value) for name, value in NUMBERS.items()}
 
 
 def numpy_optimizer(given: Trajectory) -> list[tuple[dict[str, np.ndarray], dict[str, np.ndarray]]]:
     """The updates and the parameters after them, in float64."""
     clip, beta1, beta2, eps = (float(given.numbers[name]) for name in NUMBERS)
-    params = {name: np.float64(value) for name, value in given.params.items()}
+    params = {name: value.astype(np.float64) for name, value in given.params.items()}
     history: dict[str, list[np.ndarray]] = {name: [] for name in params}
     trajectory = []
     for t, (gradients, rate) in enumerate(zip(given.gradients, given.rates, strict=True)):
