@@ -14,7 +14,8 @@ from dreamerjax.agent.state import Batch, Hyper, Trains, TrainState, UpdateOptio
 from dreamerjax.config.schema import BehaviorConfig, BinsConfig, Config, LossConfig, ModelConfig, OptimConfig
 from dreamerjax.core.types import ActionSpec, EnvSpec, ObservationSpec
 from dreamerjax.networks.build import Networks, build_networks
-from dreamerjax.ops import normalization, optimizer
+from dreamerjax.ops import normalization
+from dreamerjax.ops.optimizer import laprop_init
 
 VECTOR = EnvSpec({"state": ObservationSpec((3,))}, ActionSpec(sizes=(3,)))
 CONTINUOUS = EnvSpec({"state": ObservationSpec((3,))}, ActionSpec(dimensions=2))
@@ -103,7 +104,7 @@ def random_state(networks: Networks, seed: int = 1) -> TrainState:
         average=random_params(networks, seed + 2),
         slow_critic=random_params(networks, seed + 1)["critic"],
         statistics=initial_statistics(networks.spec.observations) if networks.standardize else {},
-        optimizer={part: optimizer.laprop_init(tree) for part, tree in params.items()},
+        optimizer={part: laprop_init(tree) for part, tree in params.items()},
         return_scale=normalization.return_scale_init(),
         key=jax.random.key(seed),
         updates=jnp.zeros((), jnp.int32),

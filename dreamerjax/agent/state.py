@@ -14,6 +14,7 @@ import flax.serialization
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 
 from dreamerjax.agent.observation_normalization import Statistics, initial_statistics
 from dreamerjax.agent.world_model import Latent, feature, initial_latent
@@ -21,7 +22,8 @@ from dreamerjax.config.schema import Config, FreeBits
 from dreamerjax.core.types import Array
 from dreamerjax.networks.build import Networks
 from dreamerjax.networks.layers import draw_kernels
-from dreamerjax.ops import normalization, optimizer
+from dreamerjax.ops import normalization
+from dreamerjax.ops.optimizer import laprop_init
 
 Params = Any
 Metrics = dict[str, jax.Array]
@@ -80,7 +82,7 @@ class TrainState(NamedTuple):
     average: dict[str, Params]  # of `params` over the updates: what is evaluated and examined, and what is loaded to act
     slow_critic: Params
     statistics: Statistics  # of the observations; counted, not trained
-    optimizer: dict[str, optimizer.LaPropState]  # of each part, which counts its own updates
+    optimizer: dict[str, optax.OptState]  # of each part, which counts its own updates
     return_scale: normalization.ReturnScaleState
     key: jax.Array
     updates: jax.Array  # int32 []
@@ -197,7 +199,7 @@ def init_train_state(networks: Networks, key: jax.Array) -> TrainState:
         average=jax.tree.map(jnp.copy, params),
         slow_critic=jax.tree.map(jnp.copy, params["critic"]),
         statistics=initial_statistics(spec.observations) if networks.standardize else {},
-        optimizer={part: optimizer.laprop_init(tree) for part, tree in params.items()},
+        optimizer={part: laprop_init(tree) for part, tree in params.items()},
         return_scale=normalization.return_scale_init(),
         key=train_key,
         updates=jnp.zeros((), jnp.int32),

@@ -9,6 +9,7 @@ from typing import Any
 import chex
 import jax
 import jax.numpy as jnp
+import optax
 
 from dreamerjax.agent import action_distribution
 from dreamerjax.agent.losses import Losses, UpdateInputs, all_losses
@@ -17,7 +18,7 @@ from dreamerjax.agent.state import BEHAVIOR_LOSSES, Batch, Hyper, Metrics, Noise
 from dreamerjax.agent.world_model import Latent
 from dreamerjax.networks.build import Networks
 from dreamerjax.ops import normalization
-from dreamerjax.ops import optimizer as optim
+from dreamerjax.ops.optimizer import laprop
 
 AVERAGE_SHARE = 0.25  # of all updates, the newest ones, which the average weighs until it is as long as it gets
 
@@ -114,16 +115,14 @@ def draw_noise(networks: Networks, options: UpdateOptions, keys: jax.Array, leng
 
 def apply_gradients(
     hyper: Hyper, state: TrainState, gradients: dict[str, Params]
-) -> tuple[dict[str, Params], dict[str, optim.LaPropState], Metrics]:
-    """AGC, LaProp and warm-up for each part that has gradients, with its own learning rate; the rest is passed on."""
+) -> tuple[dict[str, Params], dict[str, optax.OptState], Metrics]:
+    """One update of each part that has gradients, with its own learning rate; the rest is passed on."""
     rates = {"world_model": hyper.model_lr, "actor": hyper.actor_lr, "critic": hyper.critic_lr}
     params, optimizer, norms = dict(state.params), dict(state.optimizer), {}
     for part, gradient in gradients.items():
-        old = state.optimizer[part]
-        step = -rates[part] * optim.linear_warmup(old.step, hyper.warmup)
-        clipped = optim.agc(gradient, state.params[part], hyper.agc)
-        updates, optimizer[part] = optim.laprop_update(clipped, old, beta1=hyper.beta1, beta2=hyper.beta2, eps=hyper.eps)
-        params[part] = jax.tree.map(lambda p, u, step=step: p + step * u, state.params[part], updates)
-        squares = [jnp.sum(jnp.square(leaf)) for leaf in jax.tree.leaves(gradient)]
-        norms[f"gradient_norm/{part}"] = jnp.sqrt(jnp.sum(jnp.stack(squares)))
+        numbers = {"clip": hyper.agc, "beta1": hyper.beta1, "beta2": hyper.beta2, "eps": hyper.eps}
+        chain = laprop(rates[part], hyper.warmup, **numbers)
+        updates, optimizer[part] = chain.update(gradient, state.optimizer[part], state.params[part])
+        params[part] = optax.apply_updates(state.params[part], updates)
+        norms[f"gradient_norm/{part}"] = optax.tree.norm(gradient)
     return params, optimizer, norms

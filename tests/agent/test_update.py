@@ -5,16 +5,18 @@ from __future__ import annotations
 from functools import partial
 from typing import Any
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from dreamerjax.agent.learner import updates
-from dreamerjax.agent.state import Trains, TrainState, acting_params, hyper_from_config, options_from_config
+from dreamerjax.agent.state import Trains, TrainState, acting_params, hyper_from_config, options_from_config, pack, unpack
 from dreamerjax.agent.update import train_step
 from dreamerjax.config.schema import BehaviorConfig, Config, FreeBits, LossConfig, TrainConfig
 from dreamerjax.core.types import EnvSpec
+from dreamerjax.storage import leaves as checkpoint_leaves
 from tests.helpers import (
     CONTINUOUS,
     LENGTH,
@@ -118,7 +120,9 @@ def test_warm_up_scales_the_first_update(step: Step) -> None:
 def test_each_part_warms_up_with_its_own_updates(step: Step) -> None:
     """An actor that begins late begins slowly, though the world model has made its updates."""
     batch, optimizer = random_batch(NETWORKS), STATE.optimizer
-    ahead = fresh(STATE)._replace(optimizer=optimizer | {"world_model": optimizer["world_model"]._replace(step=jnp.int32(9))})
+    clip, moments, rate = optimizer["world_model"]
+    after_nine = {"world_model": (clip, moments, rate._replace(count=jnp.int32(9)))}
+    ahead = fresh(STATE)._replace(optimizer=optimizer | after_nine)
     full, *_ = step(hyper(warmup=1), fresh(ahead), batch)
     warm, *_ = step(hyper(warmup=10), fresh(ahead), batch)
     for part in PARTS:
@@ -135,8 +139,10 @@ def test_what_is_not_trained_is_not_touched(trains: Trains) -> None:
     for part in PARTS:
         changed = part in trains.value
         assert any(change.any() for change in changes(new, part)) == changed, part
-        assert int(new.optimizer[part].step) == int(changed), part
-        assert any(np.any(leaf) for leaf in jax.tree.leaves(new.optimizer[part].momentum)) == changed, part
+        _, (_, second_moment, _, momentum, _), rate = new.optimizer[part]
+        assert int(rate.count) == int(momentum.count) == int(changed), part
+        for moment in (second_moment.nu, momentum.ema):
+            assert any(np.any(leaf) for leaf in jax.tree.leaves(moment)) == changed, part
         assert (f"gradient_norm/{part}" in metrics) == changed
     behaves = trains is Trains.behavior
     assert (largest(jax.tree.map(jnp.subtract, new.slow_critic, STATE.slow_critic)) > 0) == behaves
@@ -236,3 +242,12 @@ def test_configuration_becomes_numbers_and_choices() -> None:
     chosen = options_from_config(config)
     assert (chosen.horizon, chosen.starts_per_sequence) == (7, 2)
     assert (chosen.straight_through, chosen.return_norm) == (True, False)
+
+
+def test_a_training_state_comes_back_from_the_leaves_of_a_checkpoint() -> None:
+    """With the links of the optimiser's chain, those that have no state too."""
+    state = STATE._replace(optimizer=jax.tree.map(lambda leaf: leaf + 3, STATE.optimizer))
+    leaves = checkpoint_leaves.flatten(pack(state))
+    back = unpack(checkpoint_leaves.unflatten(leaves), STATE)
+    chex.assert_trees_all_equal_structs(back, state)
+    assert_trees_close(back, state, rtol=0)
