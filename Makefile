@@ -17,7 +17,7 @@ SINKS_LOCK := requirements/sinks.txt
 EXTRAS_LOCK := requirements/extras.txt
 COMPILE = $(UV) compile pyproject.toml --universal --python-version 3.11 --no-header --no-annotate --no-emit-index-url --quiet
 
-.PHONY: help install extras train bench bench-stability test test-sinks lint format docs-check lock clean
+.PHONY: help install extras train bench bench-stability test test-sinks lint format docs docs-check lock clean
 
 help:  ## list the targets
 	@sed -nE 's/^([a-z-]+):.*## (.*)/\1\t\2/p' Makefile | expand -t 14
@@ -52,8 +52,11 @@ format: $(STAMP)  ## rewrite the code in the checked style
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-docs-check: $(STAMP)  ## check that what the documentation names exists
+docs-check: $(STAMP)  ## check that what the documentation names exists, and that docs/configuration.md is current
 	$(BIN)/python tests/docs_check.py
+
+docs: $(STAMP)  ## write docs/configuration.md from the schema
+	$(BIN)/python -m dreamerjax.config.reference > docs/configuration.md
 
 lock: $(STAMP)  ## pin the dependencies again (newest versions: ARGS=--upgrade)
 	$(COMPILE) --extra dev --output-file $(LOCK) $(ARGS)

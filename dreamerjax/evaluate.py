@@ -17,7 +17,7 @@ from PIL.Image import Image
 
 from dreamerjax.agent.inference import Agent
 from dreamerjax.config.cli import main
-from dreamerjax.core.errors import UserError
+from dreamerjax.config.keys import key
 from dreamerjax.core.files import write_json
 from dreamerjax.diagnostics.calibration import EPISODES, words
 from dreamerjax.training.evaluation import Acting, EvaluationResult, Evaluator
@@ -39,17 +39,17 @@ class Checkpoint(Enum):
 class EvaluateConfig:
     """What to evaluate. The environment and the model come from the run itself."""
 
-    run: str = MISSING  # a run directory, an id under `root`, or `latest`
-    episodes: int = 100
-    checkpoint: Checkpoint = Checkpoint.latest
-    policy: Acting = Acting.greedy
-    seed: int = 0  # of the episodes and the policy
-    num_envs: int = 20  # environments side by side
-    root: str = "runs"
-    gap: bool = False  # also compare dreams with reality: numbers into the JSON, pictures into the run's media/
-    video: bool = False  # also film one more episode, that of the first seed, into the run's media/
-    dream: bool = False  # also film a dream of that episode beside it, into the run's media/
-    output: str | None = None  # JSON file; by default evaluation_<checkpoint>_<policy>.json in the run directory
+    run: str = key(MISSING, "A run directory, its name under `root`, or latest")
+    episodes: int = key(100, "How many are played", least=1)
+    checkpoint: Checkpoint = key(Checkpoint.latest)
+    policy: Acting = key(Acting.greedy)
+    seed: int = key(0, "Of the episodes and the policy", least=0)
+    num_envs: int = key(20, "Environments side by side", least=1)
+    root: str = key("runs", "Where runs lie")
+    gap: bool = key(False, "Also compare dreams with reality: numbers into the JSON, pictures into the run's media/")
+    video: bool = key(False, "Also film one more episode, that of the first seed, into the run's media/")
+    dream: bool = key(False, "Also film a dream of that episode beside it, into the run's media/")
+    output: str | None = key(None, "JSON file; by default evaluation_<checkpoint>_<policy>.json in the run directory")
 
 
 def bootstrap_interval(values: np.ndarray, seed: int = 0) -> tuple[float, float]:
@@ -102,9 +102,6 @@ def heading(agent: Agent, config: EvaluateConfig) -> str:
 
 def run(config: EvaluateConfig) -> int:
     """Play the episodes, print the statistics, write them as JSON."""
-    for key, least in {"episodes": 1, "num_envs": 1, "seed": 0}.items():
-        if getattr(config, key) < least:
-            raise UserError(f"{key}={getattr(config, key)} must be at least {least}")
     started = time.monotonic()
     keep_programs()
     agent = Agent.load(config.run, checkpoint=config.checkpoint.value, root=config.root)

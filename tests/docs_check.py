@@ -1,4 +1,5 @@
-"""Check that what the Markdown files name exists: links, paths, make targets, and commands with overrides that compose.
+"""Check that what the Markdown files name exists (links, paths, make targets, commands with overrides that compose), and that
+docs/configuration.md is what the schema makes of it.
 
 Run as `python tests/docs_check.py [ROOT]`; prints one line per fault and exits 1 if there is any.
 """
@@ -14,6 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from dreamerjax.config.cli import load_config
+from dreamerjax.config.reference import reference
 from dreamerjax.core.errors import UserError
 
 _CODE = re.compile(r"```.*?```|`[^`\n]+`", re.DOTALL)
@@ -91,6 +93,16 @@ def make_faults(code: str, targets: set[str]) -> Iterator[str]:
                 yield f"make {name}: no such target"
 
 
+def reference_faults(root: Path) -> Iterator[str]:
+    """A reference of keys that is not what the schema says now; only where the schema is."""
+    page = root / "docs" / "configuration.md"
+    if not (root / "dreamerjax" / "config" / "schema.py").is_file():
+        return
+    if not page.is_file() or page.read_text(encoding="utf-8") != reference():
+        name = page.relative_to(root)
+        yield f"{name}: out of date: python -m dreamerjax.config.reference > {name}"
+
+
 def check(path: Path, root: Path, targets: set[str]) -> list[str]:
     """All faults of one Markdown file."""
     text = path.read_text(encoding="utf-8")
@@ -106,6 +118,7 @@ def main(root: Path) -> int:
     targets = set(re.findall(r"^([a-z][a-z-]*):", (root / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
     paths = markdown_files(root)
     faults = [f"{path.relative_to(root)}: {fault}" for path in paths for fault in check(path, root, targets)]
+    faults += reference_faults(root)
     print("\n".join(faults) or f"documentation: {len(paths)} files, every link, path, command and make target exists")
     return 1 if faults else 0
 

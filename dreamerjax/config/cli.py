@@ -8,10 +8,15 @@ from __future__ import annotations
 
 import logging
 import os
+import re
+import shutil
 import sys
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import is_dataclass
+from dataclasses import is_dataclass, replace
+from functools import reduce
+from itertools import takewhile
+from operator import getitem
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
@@ -24,9 +29,12 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
-from dreamerjax.config.overrides import explain, key_types, normalise, unknown_key
+from dreamerjax.config.flat import key_types, walk
+from dreamerjax.config.help import Group, help_text, purpose
+from dreamerjax.config.overrides import explain, normalise, unknown_key
 from dreamerjax.config.schema import Config
-from dreamerjax.config.validation import validate
+from dreamerjax.config.synonyms import SYNONYMS
+from dreamerjax.config.validation import check_ranges, validate
 from dreamerjax.core.errors import UserError
 from dreamerjax.core.run_directory import find_run
 
@@ -49,7 +57,30 @@ def _groups(schema: type) -> dict[str, bool]:
     if schema is not Config:
         return {}
     directory = config_directory()
-    return {path.name: path.name != "experiment" for path in directory.iterdir() if path.is_dir()}
+    return {path.name: path.name != "experiment" for path in sorted(directory.iterdir()) if path.is_dir()}
+
+
+def config_groups(schema: type = Config, chosen: Mapping[str, str] | None = None) -> list[Group]:
+    """The configuration groups, those that always have an option first, with what each option's file says in comments."""
+    return [
+        Group(
+            f"{'' if always else '+'}{name}=",
+            {path.stem: _comment(path) for path in sorted((config_directory() / name).glob("*.yaml"), key=_by_size)},
+            (chosen or {}).get(name, ""),
+        )
+        for name, always in sorted(_groups(schema).items(), key=lambda group: not group[1])
+    ]
+
+
+def _by_size(path: Path) -> list[tuple[int, str]]:
+    """Sorts by letters, and numbers by what they count."""
+    return [(int(part or 0), "") if i % 2 else (0, part) for i, part in enumerate(re.split(r"(\d+)", path.stem))]
+
+
+def _comment(path: Path) -> str:
+    lines = path.read_text(encoding="utf-8").splitlines()
+    comments = takewhile(lambda line: line.startswith("#"), lines)
+    return " ".join(line.removeprefix("#").strip() for line in comments if not line.startswith("# @package"))
 
 
 def _register(schema: type) -> tuple[str | None, str]:
@@ -60,8 +91,6 @@ def _register(schema: type) -> tuple[str | None, str]:
         return str(config_directory()), "config"
     store.store(name=f"{schema.__name__}_base", node=schema)
     settings = cast(DictConfig, OmegaConf.load(config_directory() / "config.yaml")).hydra
-    settings.help.header = "usage: python -m dreamerjax.${hydra.job.name} [key=value ...] [-m] [--cfg job] [--help]"
-    settings.help.template = "${hydra.help.header}\n\nKeys and their present values (key=value):\n\n$CONFIG"
     defaults = [f"{schema.__name__}_base", "_self_", {"override hydra/job_logging": "none"}]
     store.store(name=schema.__name__, node={"defaults": defaults, "hydra": settings})
     return None, schema.__name__
@@ -93,9 +122,20 @@ def _to_dataclass(schema: type[T], node: DictConfig) -> T:
     config = OmegaConf.to_object(node)
     assert isinstance(config, schema)
     new_run: Any = config
-    if schema is Config and new_run.resume is None:  # a run's own configuration is checked once it is complete
+    if schema is not Config:
+        check_ranges(config)
+    elif new_run.resume is None:  # a run's own configuration is checked once it is complete
         validate(new_run)
     return config
+
+
+def _compose(schema: type, overrides: Sequence[str], *, with_hydra: bool = False) -> DictConfig:
+    """The layers and the overrides, not yet checked; with Hydra's own settings at `hydra` if wanted."""
+    arguments = normalise(overrides, key_types(schema), _groups(schema), sweep=False)
+    with _one_line_errors(schema, overrides):
+        directory, name = _register(schema)
+        with initialize_config_dir(directory, version_base=_HYDRA) if directory else initialize(version_base=_HYDRA):
+            return compose(name, arguments, return_hydra_config=with_hydra)
 
 
 def load_structured(schema: type[T], overrides: Sequence[str] = ()) -> T:
@@ -104,11 +144,9 @@ def load_structured(schema: type[T], overrides: Sequence[str] = ()) -> T:
     Raises:
         UserError: a key, group, option, type or value that is not valid.
     """
-    arguments = normalise(overrides, key_types(schema), _groups(schema), sweep=False)
+    node = _compose(schema, overrides)
     with _one_line_errors(schema, overrides):
-        directory, name = _register(schema)
-        with initialize_config_dir(directory, version_base=_HYDRA) if directory else initialize(version_base=_HYDRA):
-            return _to_dataclass(schema, compose(name, arguments))
+        return _to_dataclass(schema, node)
 
 
 def load_config(overrides: Sequence[str] = ()) -> Config:
@@ -170,7 +208,7 @@ def config_from_yaml(path: str | Path) -> Config:
 
 
 def _run_with_hydra(task: Callable[[Any], int | None], arguments: Sequence[str], schema: type) -> int:
-    """Hand arguments with flags to Hydra: `-m` sweeps, `--cfg job` and `--help` print."""
+    """Hand arguments with flags to Hydra: `-m` sweeps, `--cfg job` prints."""
     directory, name = _register(schema)
     codes: list[int] = []
 
@@ -180,8 +218,10 @@ def _run_with_hydra(task: Callable[[Any], int | None], arguments: Sequence[str],
 
     for argument in arguments:
         key = argument.lstrip("-").partition("=")[0]
-        if argument[:1] == "-" and key in key_types(schema):
+        if argument[:1] == "-" and (key in key_types(schema) or key in _groups(schema)):
             raise UserError(f"{argument}: write {key}=value, without dashes")
+        if argument[:1] == "-" and key.replace("-", "_") in SYNONYMS:
+            raise unknown_key(key, key_types(schema), _groups(schema))
     sweep = any(argument in ("-m", "--multirun") for argument in arguments)
     if schema is Config and any(argument.startswith("resume=") for argument in arguments):
         raise UserError("resume= cannot be combined with flags: name the run and the keys to change, nothing else")
@@ -203,6 +243,29 @@ def _run_with_hydra(task: Callable[[Any], int | None], arguments: Sequence[str],
     return next((code for code in codes if code), 0)
 
 
+def _help(task: Callable[[Any], int | None], arguments: Sequence[str], schema: type) -> str:
+    """The keys with the values that the other arguments give them, however incomplete these are; those of a sweep do not."""
+    spec, about = sys.modules["__main__"].__spec__, sys.modules[task.__module__].__doc__
+    sweep = {"-m", "--multirun"} & set(arguments)
+    overrides = [argument for argument in arguments if argument[:1] != "-" and not sweep]
+    node = _compose(schema, overrides, with_hydra=True)
+    chosen = {str(name): str(option) for name, option in node.hydra.runtime.choices.items()}
+    node = OmegaConf.masked_copy(node, [str(name) for name in node if name != "hydra"])
+    _refuse_extra(node, key_types(schema), _groups(schema))
+    if schema is Config and node.resume is not None:
+        node, chosen = OmegaConf.structured(load_config(overrides)), {}
+    with _one_line_errors(schema, overrides):
+        values: Any = OmegaConf.to_container(node, resolve=True, enum_to_str=True)
+    return help_text(
+        f"python -m {spec.name.removesuffix('.__main__')}" if spec else sys.argv[0],
+        purpose(about),
+        [replace(entry, value=reduce(getitem, entry.key.split("."), values)) for entry in walk(schema)],
+        config_groups(schema, chosen),
+        everything="--help-all" in arguments,
+        width=min(shutil.get_terminal_size((100, 0)).columns, 128),
+    )
+
+
 def main(task: Callable[[Any], int | None], argv: Sequence[str] | None = None, schema: type = Config) -> int:
     """Run an entry point and return its exit code.
 
@@ -210,6 +273,9 @@ def main(task: Callable[[Any], int | None], argv: Sequence[str] | None = None, s
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
     try:
+        if {"-h", "--help", "--help-all"} & set(arguments):
+            print(_help(task, arguments, schema))
+            return 0
         if any(argument[:1] == "-" for argument in arguments):
             return _run_with_hydra(task, arguments, schema)
         return task(load_config(arguments) if schema is Config else load_structured(schema, arguments)) or 0

@@ -10,65 +10,41 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import fields, is_dataclass
 from decimal import Decimal
 from difflib import get_close_matches
-from enum import Enum
-from types import NoneType, UnionType
-from typing import Any, Union, get_args, get_origin, get_type_hints
+from typing import Any, get_origin
 
+from dreamerjax.config.flat import alternatives, describe
+from dreamerjax.config.synonyms import SYNONYMS, is_environment_id
 from dreamerjax.core.errors import UserError
 
 _OVERRIDE = re.compile(r"(?P<sign>\+\+|\+|~)?(?P<key>[^=\s'\"]+)=(?P<value>.*)", re.DOTALL)
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 _LARGEST_EXACT = 2.0**53
-_NAMES: dict[Any, str] = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
-
-
-def key_types(schema: type, prefix: str = "") -> dict[str, Any]:
-    """Type of every dotted key of a (nested) dataclass; a section maps to its dataclass."""
-    hints = get_type_hints(schema)
-    types: dict[str, Any] = {}
-    for item in fields(schema):
-        hint = hints[item.name]
-        types[prefix + item.name] = hint
-        if is_dataclass(hint):
-            types |= key_types(hint, f"{prefix}{item.name}.")  # type: ignore[arg-type]
-    return types
-
-
-def _alternatives(hint: Any) -> tuple[Any, ...]:
-    return get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,)
-
-
-def describe(hint: Any) -> str:
-    """Say in words which values a key of this type takes."""
-    parts = []
-    for part in _alternatives(hint):
-        if isinstance(part, type) and issubclass(part, Enum):
-            parts.append("one of " + ", ".join(member.name for member in part))
-        elif get_origin(part) is dict or part is dict:
-            parts.append("a mapping such as {name: value}")
-        else:
-            parts.append("null" if part is NoneType else _NAMES.get(part, getattr(part, "__name__", str(part))))
-    return " or ".join(parts)
 
 
 def unknown_key(key: str, types: dict[str, Any], groups: Collection[str] = ()) -> UserError:
-    """The error for a key that does not exist, with the nearest ones that do."""
-    leaves = [name for name, hint in types.items() if not is_dataclass(hint)]
-    last = key.rpartition(".")[2]
-    same_name = [name for name in leaves if name.rpartition(".")[2] == last]
-    near = same_name or get_close_matches(key, [*leaves, *groups], n=1)
-    if not near:
-        names = {name.rpartition(".")[2]: name for name in leaves}
-        near = [names[name] for name in get_close_matches(last, names, n=1)]
+    """The error for a key that does not exist, with those that do and are nearest: by name, by meaning, or by letters."""
     top = sorted({name.partition(".")[0] for name in types} | set(groups))
+    near = _nearest(key.lower().replace("-", "_"), [name for name, hint in types.items() if not is_dataclass(hint)], groups)
     hint = f"did you mean {' or '.join(near)}?" if near else f"top-level keys: {', '.join(top)}"
     return UserError(f"unknown key {key}; {hint}")
+
+
+def _nearest(key: str, leaves: Collection[str], groups: Collection[str]) -> list[str]:
+    """What has the name, whole or its last part; else what is spelt like either."""
+    last, keys = key.rpartition(".")[2], (*leaves, *groups)
+    known = {name: [meant for meant in synonym if meant in keys] for name, synonym in SYNONYMS.items()}
+    for name in leaves:
+        known[name.rpartition(".")[2]] = [leaf for leaf in leaves if leaf.rpartition(".")[2] == name.rpartition(".")[2]]
+    known = {name: near for name, near in known.items() if near} | {name: [name] for name in keys}
+    spelt = [*get_close_matches(key, known, n=1), *get_close_matches(last, known, n=1)]
+    return next((known[name] for name in (key, last, *spelt) if name in known), [])
 
 
 def unknown_option(group: str, option: str, options: Sequence[str]) -> UserError:
     """The error for an option that a configuration group does not have."""
     near = get_close_matches(option, options, n=1)
-    hint = f"did you mean {near[0]}? " if near else ""
+    wanted = f"env.id={option}" if group == "env" and is_environment_id(option) else near[0] if near else ""
+    hint = f"did you mean {wanted}? " if wanted else ""
     return UserError(f"{group}={option}: no such option; {hint}valid: {', '.join(options) or 'none'}")
 
 
@@ -94,7 +70,7 @@ def _normalise_one(text: str, types: dict[str, Any], groups: dict[str, bool], sw
         key = f"{key}_"
     if key in groups and sign in ("", "+"):
         return f"{'' if groups[key] else '+'}{key}={value}"
-    parts = _alternatives(types.get(key))
+    parts = alternatives(types.get(key))
     if int in parts:
         value = ",".join(_whole(part.strip()) for part in value.split(","))
     elif str in parts and not sweep and value not in ("null", "???") and value[:1] not in ("'", '"'):
@@ -107,7 +83,7 @@ def _normalise_one(text: str, types: dict[str, Any], groups: dict[str, bool], sw
 
 
 def _is_open(hint: Any) -> bool:
-    return any(part is dict or get_origin(part) is dict for part in _alternatives(hint))
+    return any(part is dict or get_origin(part) is dict for part in alternatives(hint))
 
 
 def _parents(key: str) -> Iterator[str]:
@@ -137,8 +113,8 @@ def explain(error: Exception, overrides: Sequence[str], types: dict[str, Any], g
     """One line for an exception of Hydra or OmegaConf: the key, group or argument at fault and what would be valid."""
     missing = getattr(error, "missing_cfg_file", None)
     if missing:
-        group, _, option = str(missing).rpartition("/")
-        return unknown_option(group or "config", option, list(getattr(error, "options", None) or ()))
+        group, _, option = str(missing).partition("/")
+        return unknown_option(group, option, list(getattr(error, "options", None) or ()))
     unread = getattr(error, "override", None)
     if isinstance(unread, str):
         advice = "quote its value, as in \"key='...'\"" if "=" in unread else "write key=value"

@@ -1,6 +1,7 @@
-"""The base layer of configuration: every key, its default and its unit, as dataclasses.
+"""The configuration: every key with its default, meaning, unit and range, as dataclasses. Steps are environment steps.
 
-Layers, later ones win: this file, the overlays in `configs/` (environment, size, experiment), the command line.
+Layers, later ones win: this file, the overlays in `configs/` (environment, size, experiment), the command line. Everything
+else that tells of keys is made from here: --help, docs/configuration.md, the check of values and its messages.
 """
 
 from __future__ import annotations
@@ -8,6 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
+
+from dreamerjax.config.keys import key
 
 
 class Vectorization(Enum):
@@ -26,21 +29,21 @@ class Pixels(Enum):
 
 
 class FreeBits(Enum):
-    """`clip`: no gradient below the threshold. `straight_through`: gradient everywhere (findings_of_the_log.md#01-15a)."""
+    """What a KL below the free nats gives: no gradient (`clip`, DreamerV3), or the same as above them (`straight_through`)."""
 
     clip = "clip"
     straight_through = "straight_through"
 
 
 class BinSpacing(Enum):
-    """`symexp`: exact values at symexp(linspace(low, high)). `symlog`: linear in symlog (findings_of_the_log.md#01-09)."""
+    """Exact values at symexp(linspace(low, high)) (`symexp`), or a linear range in symlog space (`symlog`)."""
 
     symexp = "symexp"
     symlog = "symlog"
 
 
 class Mode(Enum):
-    """What is trained: everything; the world model alone; or the actor and critic on the world model of another run."""
+    """What is trained: everything, the world model alone, or the actor and critic on another run's world model."""
 
     full = "full"
     bootstrap = "bootstrap"
@@ -56,7 +59,7 @@ class Schedule(Enum):
 
 
 class SpikeAction(Enum):
-    """What a KL spike does to training (findings_of_the_log.md#queue-3)."""
+    """What happens when the KL jumps above its running average: nothing, the actor-critic pauses, or the run stops."""
 
     ignore = "ignore"
     pause = "pause"
@@ -65,77 +68,75 @@ class SpikeAction(Enum):
 
 @dataclass
 class EnvConfig:
-    """The environment. `id` is anything gymnasium.make takes, `module:EnvId` included."""
+    """The environment."""
 
-    id: str = "CartPole-v1"
-    kwargs: dict[str, Any] = field(default_factory=dict)
-    num_envs: int = 4  # environments stepped side by side
-    vectorization: Vectorization = Vectorization.sync
-    action_repeat: int = 1  # each action is applied this many times, rewards summed
-    time_limit: int = 0  # steps after which an episode is truncated; 0 keeps the environment's own limit
-    pixels: Pixels = Pixels.none
-    image_size: list[int] = field(default_factory=lambda: [64, 64])  # height, width that every image is resized to
-    # The part of every image that is kept before that: top, bottom, left, right, as shares of its height and width.
-    crop: list[float] = field(default_factory=lambda: [0.0, 1.0, 0.0, 1.0])
-    grayscale: bool = False  # of images with three channels
-    frame_stack: int = 1  # newest frames of every image that the agent sees at once; the RSSM needs only the newest
+    id: str = key("CartPole-v1", "Anything that gymnasium.make takes, `module:EnvId` included", common=True)
+    kwargs: dict[str, Any] = key({}, "Arguments of its constructor, also one by one: env.kwargs.size=3")
+    num_envs: int = key(4, "Environments stepped side by side", least=1, common=True)
+    vectorization: Vectorization = key(Vectorization.sync)
+    action_repeat: int = key(1, "How often each action is applied; rewards are summed", least=1)
+    time_limit: int = key(0, "When an episode is truncated; 0 keeps the environment's own limit", "steps", least=0)
+    pixels: Pixels = key(Pixels.none)
+    image_size: list[int] = key([64, 64], "Height and width that every image is resized to")
+    crop: list[float] = key([0.0, 1.0, 0.0, 1.0], "What is kept of an image before that: top, bottom, left, right, as shares")
+    grayscale: bool = key(False, "Of images with three channels, keep the brightness alone")
+    frame_stack: int = key(1, "Newest frames of every image seen at once; the RSSM needs only the newest", least=1)
 
 
 @dataclass
 class TrainConfig:
-    """The loop. The defaults here and below suit small tasks on two cores; `+experiment=published` has the paper's."""
+    """The loop; its defaults suit small tasks on two cores, `+experiment=published` has the paper's."""
 
-    seed: int = 0
-    steps: int = 20_000  # environment steps (action repeat not multiplied in), over all environments together
-    updates: int = 0  # end after so many updates instead of after `steps`; 0: `steps` decides
-    # Replayed steps per environment step: updates per environment step = train_ratio / (batch_size * batch_length).
+    seed: int = key(0, "Of everything random", least=0, most=2**31 - 1, common=True)
+    steps: int = key(20_000, "Length of the run, all environments together, repeats not counted", "steps", least=1, common=True)
+    updates: int = key(0, "End after so many instead of after `steps`; 0: `steps` decides", "updates", least=0)
     # 96 with batches of 8 x 64 makes three updates every sixteen environment steps. Higher learns from less data, but an agent
     # that is good before it has seen its failures loses what it learned (docs/staying_solved.md).
-    train_ratio: float = 96.0
-    batch_size: int = 8  # sequences per update
-    batch_length: int = 64  # steps per sequence
-    updates_per_call: int = 1  # updates that run on the device in one lax.scan between two visits to the environment
-    random_steps: int = 500  # environment steps of the uniformly random policy before the first update
-    eval_every: int = 1_000  # environment steps between evaluations; 0: never
-    eval_episodes: int = 20  # episodes per evaluation and policy (greedy, sampled)
-    stop_at_return: float | None = None  # stop when the greedy evaluation mean reaches this
-    checkpoint_every: int = 2_000  # environment steps between checkpoints; one is always written at the end
-    log_every: int = 25  # updates between scalar logs
+    train_ratio: float = key(96.0, "Replayed steps, batch_size * batch_length an update, per step", above=0, common=True)
+    batch_size: int = key(8, "Sequences per update", least=1)
+    batch_length: int = key(64, "Length of each of them", "steps", least=2)
+    updates_per_call: int = key(1, "Updates in one lax.scan on the device between two visits to the environment", least=1)
+    random_steps: int = key(500, "What the uniformly random policy does before the first update", "steps", least=0)
+    eval_every: int = key(1_000, "Between two evaluations; 0: never", "steps", least=0, common=True)
+    eval_episodes: int = key(20, "Episodes per evaluation and policy (greedy, sampled)", least=1)
+    stop_at_return: float | None = key(None, "Stop when the mean of a greedy evaluation reaches this", common=True)
+    checkpoint_every: int = key(2_000, "Between two checkpoints; one is always written at the end", "steps", least=1)
+    log_every: int = key(25, "Between two logs of the scalars", "updates", least=1)
 
 
 @dataclass
 class BinsConfig:
-    """Bins of the two-hot reward and critic heads, in symlog units."""
+    """Bins of the two-hot reward and critic heads; symexp of more than 80 overflows float32."""
 
-    count: int = 63
-    low: float = -20.0
-    high: float = 20.0
-    spacing: BinSpacing = BinSpacing.symexp
+    count: int = key(63, "How many", least=3)
+    low: float = key(-20.0, "The lowest", "symlog units", least=-80, most=80)
+    high: float = key(20.0, "The highest", "symlog units", least=-80, most=80)
+    spacing: BinSpacing = key(BinSpacing.symexp)
 
 
 @dataclass
 class ModelConfig:
     """Architecture: what a checkpoint's family is made of."""
 
-    deter: int = 128  # deterministic state D
-    hidden: int = 64  # width inside the RSSM
-    groups: int = 8  # stochastic groups S
-    classes: int = 8  # classes per group K
-    units: int = 64  # width of encoder, decoder and heads
-    cnn_depth: int = 8  # channels of the convolutions that see and draw images: 2, 3, 4 and 4 times this
-    blocks: int = 8  # diagonal blocks of the recurrent weights; must divide deter
-    unimix: float = 0.01
-    standardize: bool = False  # vector observations by their running mean and deviation, so that small ones count too
-    encoder_layers: int = 1
-    decoder_layers: int = 1
-    prior_layers: int = 1
-    posterior_layers: int = 1
-    reward_layers: int = 1
-    continue_layers: int = 1
-    actor_layers: int = 1
-    critic_layers: int = 1
-    min_std: float = 0.1  # continuous actions
-    max_std: float = 1.0
+    deter: int = key(128, "Width D of the deterministic state", least=1)
+    hidden: int = key(64, "Width inside the RSSM", least=1)
+    groups: int = key(8, "Stochastic groups S", least=1)
+    classes: int = key(8, "Classes K of each group", least=2)
+    units: int = key(64, "Width of encoder, decoder and heads", least=1)
+    cnn_depth: int = key(8, "The convolutions for images have 2, 3, 4 and 4 times so many channels", least=1)
+    blocks: int = key(8, "Diagonal blocks of the recurrent weights; must divide deter", least=1)
+    unimix: float = key(0.01, "Share of the uniform distribution in every categorical one", least=0, below=1)
+    standardize: bool = key(False, "Vector observations by their running mean and deviation, so that small ones count too")
+    encoder_layers: int = key(1, "Hidden layers of the encoder of vectors", least=1)
+    decoder_layers: int = key(1, "Hidden layers of the decoder of vectors", least=1)
+    prior_layers: int = key(1, "Hidden layers of the prior", least=1)
+    posterior_layers: int = key(1, "Hidden layers of the posterior", least=1)
+    reward_layers: int = key(1, "Hidden layers of the reward head", least=1)
+    continue_layers: int = key(1, "Hidden layers of the continue head", least=1)
+    actor_layers: int = key(1, "Hidden layers of the actor", least=1)
+    critic_layers: int = key(1, "Hidden layers of the critic", least=1)
+    min_std: float = key(0.1, "Smallest standard deviation of a continuous action", above=0)
+    max_std: float = key(1.0, "Largest standard deviation of a continuous action", above=0)
     bins: BinsConfig = field(default_factory=BinsConfig)
 
 
@@ -143,125 +144,124 @@ class ModelConfig:
 class LossScales:
     """Weight of each loss; the keys are the losses."""
 
-    decoder: float = 1.0
-    reward: float = 1.0
-    continue_: float = 1.0
-    dynamics: float = 1.0
-    representation: float = 0.1
-    actor: float = 1.0
-    critic: float = 1.0
-    replay_critic: float = 1.0  # also trains the world model, so that it keeps what returns depend on (docs/staying_solved.md)
+    decoder: float = key(1.0, "Reconstruction of the observations", least=0)
+    reward: float = key(1.0, "Prediction of the reward", least=0)
+    continue_: float = key(1.0, "Prediction of the episode's going on", least=0)
+    dynamics: float = key(1.0, "KL that trains the prior towards the posterior", least=0)
+    representation: float = key(0.1, "KL that trains the posterior towards the prior", least=0)
+    actor: float = key(1.0, "Policy gradient in imagination", least=0)
+    critic: float = key(1.0, "Returns in imagination", least=0)
+    replay_critic: float = key(1.0, "Returns in the replay; keeps in the world model what they depend on", least=0)
 
 
 @dataclass
 class LossConfig:
     """World-model loss."""
 
-    free_nats: float = 0.1  # published: 1, on which the KL of a four-number world comes to rest
-    free_bits: FreeBits = FreeBits.clip
+    # At the published 1 the KL of a four-number world comes to rest (docs/staying_solved.md).
+    free_nats: float = key(0.1, "KL that is free; published: 1", "nats", least=0)
+    free_bits: FreeBits = key(FreeBits.clip)
     scales: LossScales = field(default_factory=LossScales)
 
 
 @dataclass
 class BehaviorConfig:
-    """Actor-critic learning in imagination."""
+    """Actor-critic learning in imagination: few long dreams rather than many short ones (docs/staying_solved.md)."""
 
-    # Few long dreams rather than many short ones; what that does, and does not: docs/staying_solved.md.
-    horizon: int = 60
-    starts: int = 64  # imagination starts per update, drawn from the batch's posterior states; 0: all of them
-    gamma: float = 0.997
-    lambda_: float = 0.99  # published: 0.95, with which news of a failure travels back by ten steps at a time
-    entropy: float = 3e-4
-    entropy_schedule: Schedule = Schedule.constant
-    entropy_end: float = 3e-4  # linear and cosine: where the coefficient goes ...
-    entropy_updates: int = 10_000  # ... over so many updates of the actor
-    slow_rate: float = 0.02  # of the slow critic towards the critic, per update
-    slow_regularizer: float = 0.1  # weight of the critic's loss towards the slow critic's prediction; published: 1
-    return_norm: bool = True
-    return_norm_rate: float = 0.01
-    center_advantages: bool = True  # at each imagined step the mean advantage over the dreams is 0; published: not
-    replay_critic_gradient: bool = True  # the replay critic loss also trains the world model
+    horizon: int = key(60, "Length of a dream; published: 15", "steps", least=1)
+    starts: int = key(64, "Dreams per update, begun in states drawn from the batch's posterior; 0: in all of them", least=0)
+    gamma: float = key(0.997, "Discount per step", above=0, most=1)
+    lambda_: float = key(0.99, "Of the lambda-returns; published: 0.95, which carries news back by ten steps", least=0, most=1)
+    entropy: float = key(3e-4, "Weight of the policy's entropy", least=0)
+    entropy_schedule: Schedule = key(Schedule.constant)
+    entropy_end: float = key(3e-4, "Where a linear or cosine schedule takes the weight of the entropy", least=0)
+    entropy_updates: int = key(10_000, "How long it takes it there", "updates of the actor", least=1)
+    slow_rate: float = key(0.02, "Of the slow critic towards the critic, per update", above=0, most=1)
+    slow_regularizer: float = key(0.1, "Weight of the critic's loss towards the slow critic; published: 1", least=0)
+    return_norm: bool = key(True, "Divide advantages by the running range of returns where it is above 1")
+    return_norm_rate: float = key(0.01, "Of that running range, per update", above=0, most=1)
+    center_advantages: bool = key(True, "At each imagined step the mean advantage over the dreams is 0; published: false")
+    replay_critic_gradient: bool = key(True, "The replay critic's loss also trains the world model")
 
 
 @dataclass
 class OptimConfig:
     """One LaProp optimiser; each part has its own learning rate."""
 
-    model_lr: float = 4e-4
-    actor_lr: float = 4e-4
-    critic_lr: float = 4e-4
-    warmup: int = 100  # updates of linear learning-rate warm-up
-    agc: float = 0.3  # adaptive gradient clipping: update norm over parameter norm, per tensor
-    beta1: float = 0.9
-    beta2: float = 0.999
-    eps: float = 1e-20
-    # What is evaluated is an average of the parameters over about the newest quarter of all updates, and so many at most:
-    # update t moves it towards them by 1 / (1 + min(t / 4, average_updates)). 0: the parameters themselves.
-    average_updates: int = 1_000
+    model_lr: float = key(4e-4, "Learning rate of the world model", least=0)
+    actor_lr: float = key(4e-4, "Learning rate of the actor", least=0, common=True)
+    critic_lr: float = key(4e-4, "Learning rate of the critic", least=0)
+    warmup: int = key(100, "How long the learning rates rise in a straight line", "updates", least=0)
+    agc: float = key(0.3, "Adaptive gradient clipping: norm of an update over that of the parameter, per tensor", above=0)
+    beta1: float = key(0.9, "Momentum", least=0, below=1)
+    beta2: float = key(0.999, "Decay of the mean of squared gradients", least=0, below=1)
+    eps: float = key(1e-20, "Added to the root of that mean", above=0)
+    # Update t moves that mean towards the parameters by 1 / (1 + min(t / 4, average_updates)).
+    average_updates: int = key(1_000, "Evaluate the mean of the newest quarter, at most so many; 0:none", "updates", least=0)
 
 
 @dataclass
 class PacingConfig:
     """What the next update trains. Surprise is the mean of the last updates' `wm/surprise/total_log_ratio`."""
 
-    model_warmup: int = 0  # updates of the world model alone before the actor-critic is trained
-    wm_ac_ratio: int = 1  # actor and critic are trained on every n-th update of the world model
-    adaptive_ratio: bool = False  # the ratio starts at its maximum, falls as the model settles, rises while it is surprised
-    wm_ac_ratio_max: int = 8  # of the adaptive ratio; wm_ac_ratio is its minimum
-    adaptive_threshold: float = 0.05  # surprise above which the adaptive ratio rises by one at the next log; below 0 it falls
-    ac_throttle: int = 0  # at least so many environment steps between two updates of the actor-critic
-    surprise_window: int = 10  # updates that the surprise is averaged over
-    surprise_scale_ac_lr: bool = False  # actor and critic rates are multiplied by exp(-sharpness * surprise), surprise >= 0
-    surprise_sharpness: float = 5.0
-    focus_threshold: float = 0.0  # surprise at which the actor-critic is paused (world-model focus mode); 0: never
-    focus_release: float = 0.5  # share of the threshold at which it goes on
-    focus_max: int = 200  # longest focus, in updates; the next one waits until the surprise has been below the release
-    camp_ratio: float = 0.0  # loss over its average, such as 1.2, that sends the world model to a training camp; 0: never
-    camp_logs: int = 3  # so many logs in a row
-    camp_updates: int = 100  # length of a camp; the actor-critic is paused
-    camp_extra: int = 1  # world-model updates in a camp on top of each one that the train ratio owes
-    kl_spike: SpikeAction = SpikeAction.ignore  # what happens when the KL jumps above its running average
-    kl_spike_factor: float = 3.0  # by so much
-    kl_pause: int = 100  # updates that the actor-critic is paused for
-    freeze_at_return: float | None = None  # freeze the world model once a greedy evaluation reaches this
+    model_warmup: int = key(0, "What the world model is trained for alone at first", "updates", least=0)
+    wm_ac_ratio: int = key(1, "Actor and critic are trained on every n-th update of the world model", least=1)
+    adaptive_ratio: bool = key(False, "That n starts at its maximum, falls as the model settles, rises while it is surprised")
+    wm_ac_ratio_max: int = key(8, "Maximum of the adaptive ratio; wm_ac_ratio is its minimum", least=1)
+    adaptive_threshold: float = key(0.05, "Surprise above which the ratio rises by one at a log; below 0 it falls", least=0)
+    ac_throttle: int = key(0, "At least so many between two updates of the actor-critic", "steps", least=0)
+    surprise_window: int = key(10, "What the surprise is averaged over", "updates", least=1)
+    surprise_scale_ac_lr: bool = key(False, "Multiply rates of actor and critic by exp(-sharpness * surprise), surprise >= 0")
+    surprise_sharpness: float = key(5.0, "The sharpness in that", least=0)
+    focus_threshold: float = key(0.0, "Surprise that pauses the actor-critic (world-model focus mode); 0: never", least=0)
+    focus_release: float = key(0.5, "Share of the threshold at which it goes on", least=0, most=1)
+    focus_max: int = key(200, "Longest focus; the next waits until the surprise was below the release", "updates", least=1)
+    camp_ratio: float = key(0.0, "Loss over its average, such as 1.2, that begins a training camp; 0: never", least=0)
+    camp_logs: int = key(3, "So many logs in a row must be above it", "logs", least=1)
+    camp_updates: int = key(100, "Length of a camp; the actor-critic is paused", "updates", least=1)
+    camp_extra: int = key(1, "World-model updates in a camp on top of each one that the train ratio owes", least=0)
+    kl_spike: SpikeAction = key(SpikeAction.ignore)
+    kl_spike_factor: float = key(3.0, "KL over its running average that is a spike", above=1)
+    kl_pause: int = key(100, "Length of the pause after one", "updates", least=1)
+    freeze_at_return: float | None = key(None, "Freeze the world model once the mean of a greedy evaluation reaches this")
 
 
 @dataclass
 class MonitorConfig:
     """Instruments that watch a run; they change nothing about it."""
 
-    surprise_beta: float = 0.99  # of the running average of each world-model loss
-    dreams_every: int = 5_000  # environment steps between comparisons of dreams with held-out episodes; 0: never
-    dream_videos: bool = False  # with each of these comparisons, also a video of one dream
+    surprise_beta: float = key(0.99, "Of the running average of each world-model loss", least=0, below=1)
+    dreams_every: int = key(5_000, "Between comparisons of dreams with held-out episodes; 0: never", "steps", least=0)
+    dream_videos: bool = key(False, "With each of these comparisons, also a video of one dream")
 
 
 @dataclass
 class ReplayConfig:
     """The ring buffer."""
 
-    capacity: int = 1_000_000  # environment steps, over all streams
-    context: bool = True  # sampled sequences start from the stored latent of the preceding step
-    online: bool = True  # every fresh sequence is sampled once first
+    capacity: int = key(1_000_000, "Over all environments", "steps", least=1)
+    context: bool = key(True, "Sampled sequences start from the stored latent of the step before")
+    online: bool = key(True, "Every fresh sequence is sampled once first")
 
 
 @dataclass
 class ParallelConfig:
     """Devices."""
 
-    devices: int = 0  # local devices to use; 0: all accelerators, or on CPU one virtual device per core
+    devices: int = key(0, "Local devices to use; 0: all accelerators, or on CPU one virtual device per core", least=0)
 
 
 @dataclass
 class RunConfig:
     """The run's directory and the one hypothesis it states."""
 
-    root: str = "runs"
-    name: str = "dreamer"
-    hypothesis: str = ""
-    primary_metric: str = "eval/greedy/return_mean"
-    checkpoints_to_keep: int = 2
-    mlflow: bool = False  # also log to MLflow's file store in <root>/mlruns (extra: mlflow)
-    wandb: bool = False  # also log to Weights & Biases, offline, inside the run directory (extra: wandb)
+    root: str = key("runs", "Where run directories are made", common=True)
+    name: str = key("dreamer", "What the run directory is called after its date and time", common=True)
+    hypothesis: str = key("", "The one thing that the run is to show")
+    primary_metric: str = key("eval/greedy/return_mean", "The metric that decides it")
+    checkpoints_to_keep: int = key(2, "How many of the newest checkpoints are kept", least=1)
+    mlflow: bool = key(False, "Also log to MLflow's file store in <root>/mlruns (extra: mlflow)")
+    wandb: bool = key(False, "Also log to Weights & Biases, offline, inside the run directory (extra: wandb)")
 
 
 @dataclass
@@ -279,13 +279,13 @@ class Config:
     run: RunConfig = field(default_factory=RunConfig)
     pacing: PacingConfig = field(default_factory=PacingConfig)
     monitor: MonitorConfig = field(default_factory=MonitorConfig)
-    mode: Mode = Mode.full
-    from_: str | None = None  # dreamer: the run whose world model is used; bootstrap: the run whose policy collects
-    freeze_world_model: bool = False  # dreamer: leave the world model as it is
-    reset_actor_critic: bool = False  # dreamer: a fresh actor and critic instead of those of the other run
-    resume: str | None = None  # a run directory to continue
-    profile: bool = False  # write a jax.profiler trace of a range of updates
-    profile_start: int = 20  # first profiled update
-    profile_updates: int = 5  # how many
-    jit: bool = True  # false: run everything eagerly, for debugging
-    compilation_cache: bool = True  # keep compiled programs between processes
+    mode: Mode = key(Mode.full, common=True)
+    from_: str | None = key(None, "The run whose world model is used (mode dreamer) or whose policy collects (bootstrap)")
+    freeze_world_model: bool = key(False, "Leave the world model as it is (mode dreamer)")
+    reset_actor_critic: bool = key(False, "A fresh actor and critic instead of those of the other run (mode dreamer)")
+    resume: str | None = key(None, "The run to go on with: a directory, its name under run.root, or latest", common=True)
+    profile: bool = key(False, "Write a jax.profiler trace of a range of updates")
+    profile_start: int = key(20, "First profiled one", "updates", least=0)
+    profile_updates: int = key(5, "How many", "updates", least=1)
+    jit: bool = key(True, "false: run everything eagerly, for debugging")
+    compilation_cache: bool = key(True, "Keep compiled programs between processes")

@@ -1,149 +1,16 @@
-"""Which configuration values make sense: a range for every number, and the conditions that tie keys together."""
+"""Which configuration values make sense: each number in the range that its key states, and the conditions between keys."""
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, fields, is_dataclass
 from typing import Any
 
+from dreamerjax.config.flat import walk
 from dreamerjax.config.schema import BinSpacing, Config, Mode
 from dreamerjax.core.errors import UserError
 
-
-@dataclass(frozen=True)
-class Range:
-    """An interval of finite numbers; `open_low` and `open_high` exclude an end."""
-
-    low: float = -math.inf
-    high: float = math.inf
-    open_low: bool = False
-    open_high: bool = False
-
-    def __contains__(self, value: float) -> bool:
-        above = value > self.low if self.open_low else value >= self.low
-        below = value < self.high if self.open_high else value <= self.high
-        return math.isfinite(value) and above and below
-
-    def __str__(self) -> str:
-        low = f"{'above' if self.open_low else 'at least'} {self.low:.10g}" if math.isfinite(self.low) else ""
-        high = f"{'below' if self.open_high else 'at most'} {self.high:.10g}" if math.isfinite(self.high) else ""
-        return " and ".join(part for part in (low, high) if part) or "a finite number"
-
-
-_COUNT = Range(1)
-_NOT_NEGATIVE = Range(0)
-_POSITIVE = Range(0, open_low=True)
-_PROBABILITY = Range(0, 1)
-_PROPORTION = Range(0, 1, open_low=True)
-_BELOW_ONE = Range(0, 1, open_high=True)
-_SYMLOG_UNITS = Range(-80, 80)  # symexp of more overflows float32
-
 IMAGE_UNIT = 16  # the convolutions halve an image four times
-
-RANGES: dict[str, Range] = {
-    "env.num_envs": _COUNT,
-    "env.action_repeat": _COUNT,
-    "env.time_limit": _NOT_NEGATIVE,
-    "env.frame_stack": _COUNT,
-    "model.deter": _COUNT,
-    "model.hidden": _COUNT,
-    "model.groups": _COUNT,
-    "model.classes": Range(2),
-    "model.units": _COUNT,
-    "model.cnn_depth": _COUNT,
-    "model.blocks": _COUNT,
-    "model.unimix": _BELOW_ONE,
-    "model.encoder_layers": _COUNT,
-    "model.decoder_layers": _COUNT,
-    "model.prior_layers": _COUNT,
-    "model.posterior_layers": _COUNT,
-    "model.reward_layers": _COUNT,
-    "model.continue_layers": _COUNT,
-    "model.actor_layers": _COUNT,
-    "model.critic_layers": _COUNT,
-    "model.min_std": _POSITIVE,
-    "model.max_std": _POSITIVE,
-    "model.bins.count": Range(3),
-    "model.bins.low": _SYMLOG_UNITS,
-    "model.bins.high": _SYMLOG_UNITS,
-    "train.seed": Range(0, 2**31 - 1),
-    "train.steps": _COUNT,
-    "train.updates": _NOT_NEGATIVE,
-    "train.train_ratio": _POSITIVE,
-    "train.batch_size": _COUNT,
-    "train.batch_length": Range(2),
-    "train.updates_per_call": _COUNT,
-    "train.random_steps": _NOT_NEGATIVE,
-    "train.eval_every": _NOT_NEGATIVE,
-    "train.eval_episodes": _COUNT,
-    "train.stop_at_return": Range(),
-    "train.checkpoint_every": _COUNT,
-    "train.log_every": _COUNT,
-    "loss.free_nats": _NOT_NEGATIVE,
-    "loss.scales.decoder": _NOT_NEGATIVE,
-    "loss.scales.reward": _NOT_NEGATIVE,
-    "loss.scales.continue_": _NOT_NEGATIVE,
-    "loss.scales.dynamics": _NOT_NEGATIVE,
-    "loss.scales.representation": _NOT_NEGATIVE,
-    "loss.scales.actor": _NOT_NEGATIVE,
-    "loss.scales.critic": _NOT_NEGATIVE,
-    "loss.scales.replay_critic": _NOT_NEGATIVE,
-    "behavior.horizon": _COUNT,
-    "behavior.starts": _NOT_NEGATIVE,
-    "behavior.gamma": _PROPORTION,
-    "behavior.lambda_": _PROBABILITY,
-    "behavior.entropy": _NOT_NEGATIVE,
-    "behavior.entropy_end": _NOT_NEGATIVE,
-    "behavior.entropy_updates": _COUNT,
-    "behavior.slow_rate": _PROPORTION,
-    "behavior.slow_regularizer": _NOT_NEGATIVE,
-    "behavior.return_norm_rate": _PROPORTION,
-    "optim.model_lr": _NOT_NEGATIVE,
-    "optim.actor_lr": _NOT_NEGATIVE,
-    "optim.critic_lr": _NOT_NEGATIVE,
-    "optim.warmup": _NOT_NEGATIVE,
-    "optim.agc": _POSITIVE,
-    "optim.beta1": _BELOW_ONE,
-    "optim.beta2": _BELOW_ONE,
-    "optim.eps": _POSITIVE,
-    "optim.average_updates": _NOT_NEGATIVE,
-    "pacing.model_warmup": _NOT_NEGATIVE,
-    "pacing.wm_ac_ratio": _COUNT,
-    "pacing.wm_ac_ratio_max": _COUNT,
-    "pacing.adaptive_threshold": _NOT_NEGATIVE,
-    "pacing.ac_throttle": _NOT_NEGATIVE,
-    "pacing.surprise_window": _COUNT,
-    "pacing.surprise_sharpness": _NOT_NEGATIVE,
-    "pacing.focus_threshold": _NOT_NEGATIVE,
-    "pacing.focus_release": _PROBABILITY,
-    "pacing.focus_max": _COUNT,
-    "pacing.camp_ratio": _NOT_NEGATIVE,
-    "pacing.camp_logs": _COUNT,
-    "pacing.camp_updates": _COUNT,
-    "pacing.camp_extra": _NOT_NEGATIVE,
-    "pacing.kl_spike_factor": Range(1, open_low=True),
-    "pacing.kl_pause": _COUNT,
-    "pacing.freeze_at_return": Range(),
-    "monitor.surprise_beta": _BELOW_ONE,
-    "monitor.dreams_every": _NOT_NEGATIVE,
-    "replay.capacity": _COUNT,
-    "parallel.devices": _NOT_NEGATIVE,
-    "run.checkpoints_to_keep": _COUNT,
-    "profile_start": _NOT_NEGATIVE,
-    "profile_updates": _COUNT,
-}
-
-
-def numbers(section: Any, prefix: str = "") -> Iterator[tuple[str, float]]:
-    """Each number in a (nested) dataclass with its dotted key; booleans are no numbers."""
-    for item in fields(section):
-        value = getattr(section, item.name)
-        if is_dataclass(value):
-            yield from numbers(value, f"{prefix}{item.name}.")
-        elif isinstance(value, int | float) and not isinstance(value, bool):
-            yield prefix + item.name, value
 
 
 def _architecture(config: Config) -> Iterator[str]:
@@ -235,15 +102,20 @@ def _names(config: Config) -> Iterator[str]:
         yield f"run.name must be letters, digits, '_', '-' or '.', since it names a directory, not {config.run.name!r}"
 
 
+def check_ranges(section: Any) -> None:
+    """Raise UserError for the first number of a (nested) dataclass that is outside the range which its key states."""
+    for entry in walk(section):
+        if entry.range is not None and entry.value is not None and entry.value not in entry.range:
+            raise UserError(f"{entry.key} must be {entry.range}, not {entry.value:.10g}")
+
+
 def validate(config: Config) -> None:
     """Check every number's range and the conditions between keys.
 
     Raises:
         UserError: the first value that is impossible, with what would be valid.
     """
-    for key, value in numbers(config):
-        if key in RANGES and value not in RANGES[key]:
-            raise UserError(f"{key} must be {RANGES[key]}, not {value:.10g}")
+    check_ranges(config)
     for check in (_architecture, _images, _data, _modes, _pacing, _names):
         for message in check(config):
             raise UserError(message)

@@ -1,4 +1,4 @@
-"""Experiments: `python -m dreamerjax.experiment list | new | run SLUG | report SLUG | compare RUN RUN...`."""
+"""Run and judge experiments: `python -m dreamerjax.experiment list | new | run SLUG | report SLUG | compare RUN RUN...`."""
 
 from __future__ import annotations
 

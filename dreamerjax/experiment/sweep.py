@@ -8,7 +8,7 @@ from itertools import product
 
 import numpy as np
 
-from dreamerjax.config.overrides import key_types
+from dreamerjax.config.flat import key_types
 from dreamerjax.config.schema import Config
 from dreamerjax.experiment.design import Arm
 from dreamerjax.experiment.reader import Reader

@@ -9,6 +9,7 @@ from pathlib import Path
 from omegaconf import MISSING
 
 from dreamerjax.config.cli import main
+from dreamerjax.config.keys import key
 from dreamerjax.core.files import write_text
 from dreamerjax.core.run_directory import RunDirectory
 from dreamerjax.report.glossary import metrics_page, read_glossary
@@ -21,9 +22,9 @@ from dreamerjax.report.reading import read_directory
 class ReportConfig:
     """Which run to report on: any, also one that is in progress, or that was killed."""
 
-    run: str = MISSING  # a run directory, an id under `root`, or `latest`
-    root: str = "runs"
-    output: str | None = None  # HTML file; by default report.html in the run directory
+    run: str = key(MISSING, "A run directory, its name under `root`, or latest")
+    root: str = key("runs", "Where runs lie")
+    output: str | None = key(None, "HTML file; by default report.html in the run directory")
 
 
 def run(config: ReportConfig) -> int:

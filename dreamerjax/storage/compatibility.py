@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from typing import Any
 
+from dreamerjax.config.flat import flatten
 from dreamerjax.config.schema import Config
 from dreamerjax.core.errors import UserError
 from dreamerjax.core.files import plain
@@ -13,28 +13,9 @@ from dreamerjax.core.types import EnvSpec
 
 def fingerprint(config: Config, spec: EnvSpec) -> dict[str, Any]:
     """JSON-able: environment, spaces and architecture as flat dotted keys. Training dynamics stay out of it."""
-    spaces = {
-        "env": {
-            "id": config.env.id,
-            "kwargs": config.env.kwargs,
-            "action_repeat": config.env.action_repeat,
-            "crop": config.env.crop,
-        },
-        "observations": {name: asdict(entry) for name, entry in spec.observations.items()},
-        "action": asdict(spec.action),
-        "model": asdict(config.model),
-    }
-    flat: dict[str, Any] = {}
-
-    def walk(prefix: str, node: Any) -> None:
-        if isinstance(node, dict) and node:
-            for key, value in node.items():
-                walk(f"{prefix}.{key}" if prefix else str(key), value)
-        else:
-            flat[prefix] = plain(getattr(node, "name", node))
-
-    walk("", spaces)
-    return flat
+    env = {name: getattr(config.env, name) for name in ("id", "kwargs", "action_repeat", "crop")}
+    parts = {"env": env, "observations": spec.observations, "action": spec.action, "model": config.model}
+    return {key: plain(value) for key, value in flatten(parts).items()}
 
 
 def require_same(saved: dict[str, Any], here: dict[str, Any], path: str) -> None:

@@ -6,14 +6,14 @@ import os
 import time
 import uuid
 import warnings
-from collections.abc import Iterator, Mapping
-from dataclasses import fields, is_dataclass, replace
-from enum import Enum
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from filelock import FileLock
 
+from dreamerjax.config.flat import flatten
 from dreamerjax.config.schema import Config
 from dreamerjax.core.files import read_json_object, write_json
 
@@ -142,16 +142,7 @@ class WandbSink:
 
 def settings_of(config: Config) -> dict[str, Any]:
     """Each configuration key with its value, enumerations by name; not `resume`, which belongs to a process."""
-    return dict(_leaves(replace(config, resume=None)))
-
-
-def _leaves(section: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for item in fields(section):
-        value = getattr(section, item.name)
-        if is_dataclass(value):
-            yield from _leaves(value, f"{prefix}{item.name}.")
-        else:
-            yield prefix + item.name, value.name if isinstance(value, Enum) else value
+    return flatten(replace(config, resume=None))
 
 
 def _ids(directory: Path) -> dict[str, str]:

@@ -9,10 +9,14 @@ from typing import Any
 
 import pytest
 
-from dreamerjax.config.overrides import key_types
+from dreamerjax.config.flat import key_types, walk
+from dreamerjax.config.keys import Range
 from dreamerjax.config.schema import BinSpacing, Config
-from dreamerjax.config.validation import RANGES, Range, numbers, validate
+from dreamerjax.config.validation import validate
 from dreamerjax.core.errors import UserError
+
+RANGES = {entry.key: entry.range for entry in walk(Config) if entry.range is not None}
+ANY = {"train.stop_at_return", "pacing.freeze_at_return"}  # returns, which have no range
 
 
 def changed(**values: Any) -> Config:
@@ -31,7 +35,8 @@ def test_defaults_are_valid() -> None:
 def test_every_number_has_a_range() -> None:
     wanted = {key for key, hint in key_types(Config).items() if hint in (int, float, int | None, float | None)}
     assert wanted == set(RANGES)
-    assert {key for key, _ in numbers(Config())} == wanted - {"train.stop_at_return", "pacing.freeze_at_return"}
+    assert {key for key, interval in RANGES.items() if interval == Range()} == ANY
+    assert {entry.key for entry in walk(Config()) if entry.range and entry.value is not None} == wanted - ANY
 
 
 @pytest.mark.parametrize("key", RANGES)

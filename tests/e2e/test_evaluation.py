@@ -133,9 +133,9 @@ def test_of_a_run_named_latest(copy: Path) -> None:
     [
         (["run=nowhere"], "no run at nowhere"),
         ([], "run"),
-        (["run=RUN", "episodes=0"], "episodes=0 must be at least 1"),
-        (["run=RUN", "seed=-1"], "seed=-1 must be at least 0"),
-        (["run=RUN", "num_envs=0"], "num_envs=0 must be at least 1"),
+        (["run=RUN", "episodes=0"], "episodes must be at least 1, not 0"),
+        (["run=RUN", "seed=-1"], "seed must be at least 0, not -1"),
+        (["run=RUN", "num_envs=0"], "num_envs must be at least 1, not 0"),
         (["run=RUN", "checkpoint=newest"], "checkpoint"),
         (["run=RUN", "epsiodes=3"], "epsiodes"),
         (["run=RUN", "video=maybe"], "video"),
