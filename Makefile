@@ -9,7 +9,8 @@ PYTHON ?= python3
 ifeq ($(PYTHON),python3)
 VENV ?= .venv
 else
-VENV ?= .venv-$(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])')
+VERSION := $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])')
+VENV ?= .venv-$(VERSION)
 endif
 ARGS ?=
 # What test-fast runs.
