@@ -1,28 +1,36 @@
 # Everything runs in .venv, which the first target makes from requirements/lock.txt and later ones reuse.
-# Extra arguments: make train ARGS="train.seed=3", make test ARGS="-k replay". Another interpreter: make PYTHON=python3.12.
+# Extra arguments: make train ARGS="train.seed=3", make test ARGS="-k replay".
+# Another interpreter has its own environment: make test-fast PYTHON=python3.12 makes and uses .venv-3.12.
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 
 PYTHON ?= python3
+ifeq ($(PYTHON),python3)
 VENV ?= .venv
+else
+VERSION := $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])')
+VENV ?= .venv-$(VERSION)
+endif
 ARGS ?=
+# What test-fast runs.
+FAST := tests/ops tests/networks
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 UV := $(BIN)/uv pip
 LOCK := requirements/lock.txt
-SINKS_VENV := .venv-sinks
+SINKS_VENV := $(VENV)-sinks
 SINKS_LOCK := requirements/sinks.txt
 EXTRAS_LOCK := requirements/extras.txt
 COMPILE = $(UV) compile pyproject.toml --universal --python-version 3.11 --no-header --no-annotate --no-emit-index-url --quiet
 
-.PHONY: help install extras train bench bench-stability test test-sinks lint format docs docs-check lock clean
+.PHONY: help install extras train bench bench-stability test test-fast test-sinks lint format docs docs-check lock clean
 
 help:  ## list the targets
 	@sed -nE 's/^([a-z-]+):.*## (.*)/\1\t\2/p' Makefile | expand -t 14
 
-install: $(STAMP)  ## make .venv with the pinned packages
+install: $(STAMP)  ## make the environment with the pinned packages
 
 extras: $(VENV)/.extras  ## add the environments of the extras: Atari, Crafter, DeepMind Control, Minigrid
 
@@ -38,9 +46,12 @@ bench-stability: $(STAMP)  ## solve CartPole-v1 with ten seeds, then see whether
 test: $(STAMP) extras  ## run the tests, a file at a time on each core
 	$(BIN)/python -m pytest -n auto --dist loadfile $(ARGS)
 
+test-fast: $(STAMP)  ## run the quick tests only
+	$(BIN)/python -m pytest -n auto --dist loadfile -m "not slow" $(FAST) $(ARGS)
+
 test-sinks: $(SINKS_VENV)/.installed  ## run the tests of MLflow and Weights & Biases with the real packages
 	$(SINKS_VENV)/bin/python -c "import mlflow, wandb"
-	$(SINKS_VENV)/bin/python -m pytest tests/test_sinks.py tests/test_trackers.py $(ARGS)
+	$(SINKS_VENV)/bin/python -m pytest tests/storage/test_sinks.py tests/storage/test_trackers.py $(ARGS)
 
 lint: $(STAMP)  ## check style, types and the order of the rooms
 	$(BIN)/ruff check .

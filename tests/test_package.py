@@ -11,6 +11,7 @@ from pathlib import Path
 
 import jax
 import pytest
+from packaging.requirements import Requirement
 
 import dreamerjax
 
@@ -77,12 +78,22 @@ def test_attributes() -> None:
         _ = dreamerjax.Agnt
 
 
-def test_pins_cover_the_dependencies_and_name_no_host() -> None:
+def supported_pythons() -> list[str]:
+    classifiers = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["classifiers"]
+    return [version for entry in classifiers if "." in (version := entry.rpartition(" :: ")[2])]
+
+
+@pytest.mark.parametrize("python", supported_pythons())
+def test_pins_meet_the_dependencies_and_name_no_host(python: str) -> None:
     lock = (ROOT / "requirements" / "lock.txt").read_text()
-    pinned = {line.partition("==")[0] for line in lock.splitlines()}
+    here = {"python_version": python, "python_full_version": f"{python}.0"}
+    pins = [pin for line in lock.splitlines() if not (pin := Requirement(line)).marker or pin.marker.evaluate(here)]
+    pinned = {pin.name: str(pin.specifier).removeprefix("==") for pin in pins}
+    assert len(pinned) == len(pins)
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    for requirement in [*project["dependencies"], *project["optional-dependencies"]["dev"]]:
-        assert requirement.partition(">")[0].lower() in pinned
+    for requirement in map(Requirement, [*project["dependencies"], *project["optional-dependencies"]["dev"]]):
+        assert requirement.name.lower() in pinned
+        assert requirement.specifier.contains(pinned[requirement.name.lower()])
     assert "://" not in lock
 
 
