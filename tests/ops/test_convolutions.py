@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -71,8 +72,7 @@ def test_gradients_are_those_of_the_strided_convolution(inside_a_scan: bool) -> 
         actual = jax.tree.map(lambda leaf: leaf[0], stacked)
     else:
         actual = gradients(convolutions.halve, IMAGES)
-    for ours, theirs in zip(actual, expected, strict=True):
-        np.testing.assert_allclose(ours, theirs, rtol=1e-3, atol=1e-4)
+    chex.assert_trees_all_close(actual, expected, rtol=1e-3, atol=1e-4)
 
 
 def test_gradients_of_double() -> None:
