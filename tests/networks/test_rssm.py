@@ -47,7 +47,7 @@ def setup() -> Setup:
 def test_every_class_keeps_its_share_of_the_uniform(setup: Setup) -> None:
     extreme = jax.tree.map(lambda leaf: leaf * 1e3, setup.variables)
     for method, inputs in (("prior", (setup.deter,)), ("posterior", (setup.deter, setup.embedding))):
-        log_probs = np.asarray(setup.rssm.apply(extreme, *inputs, method=method))
+        log_probs = np.asarray(jax.jit(partial(setup.rssm.apply, method=method))(extreme, *inputs))
         assert log_probs.min() == pytest.approx(np.log(0.01 / 4), rel=1e-4)
         np.testing.assert_allclose(np.exp(log_probs).sum(axis=-1), 1.0, rtol=1e-5)
 
@@ -60,18 +60,18 @@ def test_each_block_is_driven_by_all_inputs_but_mixes_only_with_itself(setup: Se
     changed = setup.deter.copy()
     changed[:, :8] += 0.5
     projected = setup.apply("project_action", setup.action)
-    outputs = [
-        np.asarray(setup.rssm.apply({"params": params}, deter, setup.stoch, projected, method="recurrent"))
-        for deter in (setup.deter, changed)
-    ]
+    recurrent = jax.jit(partial(setup.rssm.apply, method="recurrent"))
+    outputs = [np.asarray(recurrent({"params": params}, deter, setup.stoch, projected)) for deter in (setup.deter, changed)]
     np.testing.assert_array_equal(outputs[0][:, 8:], outputs[1][:, 8:])
     assert (outputs[0][:, :8] != outputs[1][:, :8]).all()
 
 
 def test_the_deterministic_state_stays_within_one(setup: Setup) -> None:
     deter = setup.deter
+    projected = setup.apply("project_action", setup.action)
+    recurrent = jax.jit(partial(setup.rssm.apply, method="recurrent"))
     for _ in range(20):
-        deter = setup.apply("recurrent", deter, setup.stoch, setup.apply("project_action", setup.action))
+        deter = recurrent(setup.variables, deter, setup.stoch, projected)
     assert np.abs(deter).max() <= 1.0
 
 
