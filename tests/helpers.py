@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import partial
 from typing import Any
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -164,12 +165,11 @@ def stacked(*batches: Batch) -> Batch:
 def assert_trees_close(actual: Any, expected: Any, rtol: float, atol: float = 0.0) -> None:
     """Leaf by leaf, naming the leaf that differs. Typed keys are compared as numbers."""
 
-    def compare(path: Any, left: Any, right: Any) -> None:
-        if isinstance(left, jax.Array) and jnp.issubdtype(left.dtype, jax.dtypes.prng_key):
-            left, right = jax.random.key_data(left), jax.random.key_data(right)
-        np.testing.assert_allclose(left, right, rtol, atol, err_msg=jax.tree_util.keystr(path))
+    def numbers(leaf: Any) -> Any:
+        is_key = isinstance(leaf, jax.Array) and jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+        return jax.random.key_data(leaf) if is_key else leaf
 
-    jax.tree_util.tree_map_with_path(compare, actual, expected)
+    chex.assert_trees_all_close(jax.tree.map(numbers, actual), jax.tree.map(numbers, expected), rtol=rtol, atol=atol)
 
 
 def largest(tree: Any) -> float:

@@ -8,6 +8,7 @@ Legend: N images, H x W pixels (even numbers), I and O channels. Kernels are [5,
 
 from __future__ import annotations
 
+import chex
 import jax
 import jax.numpy as jnp
 
@@ -17,12 +18,14 @@ def halve(images: jax.Array, kernel: jax.Array) -> jax.Array:
 
     Each 2 x 2 cell of pixels becomes one pixel of four times the channels; over those the kernel is 3 x 3.
     """
+    _assert_fit(images, kernel)
     inputs, outputs = kernel.shape[2:]
     return _conv(fold(images), _cells(kernel).reshape(3, 3, 4 * inputs, outputs))
 
 
 def double(images: jax.Array, kernel: jax.Array) -> jax.Array:
     """Transposed convolution of stride 2, the adjoint of `halve` (with I and O exchanged): [N, H, W, I] -> [N, 2H, 2W, O]."""
+    _assert_fit(images, kernel)
     inputs, outputs = kernel.shape[2:]
     cells = jnp.moveaxis(_cells(kernel)[::-1, ::-1], 4, 2)  # [3, 3, I, 2, 2, O]
     return unfold(_conv(images, cells.reshape(3, 3, inputs, 4 * outputs)))
@@ -30,16 +33,26 @@ def double(images: jax.Array, kernel: jax.Array) -> jax.Array:
 
 def fold(images: jax.Array) -> jax.Array:
     """Each 2 x 2 cell of pixels to one pixel: [N, H, W, C] -> [N, H/2, W/2, 4C]."""
+    chex.assert_rank(images, 4, custom_message="images [N, H, W, C]")
     n, height, width, channels = images.shape
+    chex.assert_is_divisible(height, 2, custom_message="H is even")
+    chex.assert_is_divisible(width, 2, custom_message="W is even")
     cells = images.reshape(n, height // 2, 2, width // 2, 2, channels)
     return cells.swapaxes(2, 3).reshape(n, height // 2, width // 2, 4 * channels)
 
 
 def unfold(images: jax.Array) -> jax.Array:
     """The inverse of `fold`: [N, H, W, 4C] -> [N, 2H, 2W, C]."""
+    chex.assert_rank(images, 4, custom_message="images [N, H, W, 4C]")
     n, height, width, channels = images.shape
+    chex.assert_is_divisible(channels, 4, custom_message="four numbers of each channel")
     cells = images.reshape(n, height, width, 2, 2, channels // 4)
     return cells.swapaxes(2, 3).reshape(n, 2 * height, 2 * width, channels // 4)
+
+
+def _assert_fit(images: jax.Array, kernel: jax.Array) -> None:
+    chex.assert_rank(images, 4, custom_message="images [N, H, W, I]")
+    chex.assert_shape(kernel, (5, 5, images.shape[-1], None), custom_message="kernel [5, 5, I, O] of images [N, H, W, I]")
 
 
 def _cells(kernel: jax.Array) -> jax.Array:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import NamedTuple, TypeVar
 
+import chex
 import jax
 import jax.numpy as jnp
 
@@ -40,6 +41,9 @@ def return_scale_update(
     `rate` is the share of the new batch (0.01 is a decay of 0.99), the percentiles are in 0 .. 100; all may be traced.
     With `axis_name`, inside pmap, the percentiles are those of all devices' returns together.
     """
+    chex.assert_rank(list(state), 0, custom_message="low, high, correction of the state")
+    chex.assert_rank([rate, percentile_low, percentile_high], 0, custom_message="rate, percentile_low, percentile_high")
+    chex.assert_type(returns, float)
     returns = jax.lax.stop_gradient(returns)
     if axis_name is not None:
         returns = jax.lax.all_gather(returns, axis_name)
@@ -49,10 +53,13 @@ def return_scale_update(
 
 def return_scale(state: ReturnScaleState, limit: float | jax.Array = 1.0) -> jax.Array:
     """max(limit, high - low) of the bias-corrected averages: [], `limit` before the first update."""
+    chex.assert_rank([*state, limit], 0, custom_message="low, high, correction of the state, limit")
     spread = (state.high - state.low) / jnp.maximum(state.correction, jnp.finfo(jnp.float32).tiny)
     return jnp.maximum(spread, limit)
 
 
 def ema_update(old: Tree, new: Tree, rate: float | jax.Array) -> Tree:
     """(1 - rate) old + rate new for every leaf of two pytrees of one structure; `rate` in [0, 1], may be traced."""
+    chex.assert_trees_all_equal_shapes(old, new, custom_message="old, new")
+    chex.assert_rank(rate, 0, custom_message="rate is one number")
     return jax.tree.map(lambda before, after: (1 - rate) * before + rate * after, old, new)

@@ -25,8 +25,10 @@ def lambda_returns(
     Returns:
         [H, ...] R_0 .. R_{H-1}. Differentiable; callers stop the gradient where a target must not have one.
     """
-    chex.assert_equal_shape([rewards, continues, values])
-    chex.assert_shape(bootstrap, rewards.shape[1:])
+    chex.assert_equal_shape([rewards, continues, values], custom_message="rewards, continues, values")
+    _assert_steps(rewards)
+    chex.assert_shape(bootstrap, rewards.shape[1:], custom_message="bootstrap [...] of rewards [H, ...]")
+    chex.assert_rank(lam, 0, custom_message="lam is one number")
     return _backward_recursion(rewards + continues * (1 - lam) * values, continues * lam, bootstrap)
 
 
@@ -53,11 +55,19 @@ def replay_lambda_returns(
     Returns:
         [T-1, ...]. An entry whose own step is_last spans two episodes: callers give it weight 0.
     """
-    chex.assert_equal_shape([rewards, is_last, is_terminal, bootstrap])
+    chex.assert_equal_shape(
+        [rewards, is_last, is_terminal, bootstrap], custom_message="rewards, is_last, is_terminal, bootstrap"
+    )
+    _assert_steps(rewards)
+    chex.assert_rank([discount, lam], 0, custom_message="discount, lam")
     live = (1 - is_terminal[1:].astype(rewards.dtype)) * discount
     carry = (1 - is_last[1:].astype(rewards.dtype)) * lam
     one_step = rewards[1:] + (1 - carry) * live * bootstrap[1:]
     return _backward_recursion(one_step, live * carry, bootstrap[-1])
+
+
+def _assert_steps(array: jax.Array) -> None:
+    chex.assert_axis_dimension_gt(array, 0, 0, custom_message="time leads, at least one step")
 
 
 def _backward_recursion(constants: jax.Array, factors: jax.Array, final: jax.Array) -> jax.Array:
@@ -76,4 +86,5 @@ def step_weights(continues: jax.Array) -> jax.Array:
 
     `continues[0]` belongs to the start itself and is the caller's: 1, or 0 for a start that had already ended.
     """
+    _assert_steps(continues)
     return jnp.cumprod(jax.lax.stop_gradient(continues), 0)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -14,11 +15,13 @@ import numpy as np
 
 def symlog(x: jax.Array) -> jax.Array:
     """sign(x) ln(1 + |x|), elementwise: [...] -> [...]."""
+    chex.assert_type(x, float)
     return jnp.sign(x) * jnp.log1p(jnp.abs(x))
 
 
 def symexp(x: jax.Array) -> jax.Array:
     """sign(x) (exp(|x|) - 1), the inverse of `symlog`: [...] -> [...]."""
+    chex.assert_type(x, float)
     return jnp.sign(x) * jnp.expm1(jnp.abs(x))
 
 
@@ -110,6 +113,10 @@ class Bins:
         return np.sign(self.values) * np.log1p(np.abs(self.values))
 
 
+def _assert_one_per_bin(array: jax.Array, bins: Bins) -> None:
+    chex.assert_axis_dimension(array, -1, len(bins), custom_message="one entry for each bin: [..., V]")
+
+
 def two_hot_indices(y: jax.Array, bins: Bins) -> tuple[jax.Array, jax.Array]:
     """The two-hot encoding in its cheap form.
 
@@ -124,6 +131,7 @@ def two_hot_indices(y: jax.Array, bins: Bins) -> tuple[jax.Array, jax.Array]:
     The index is computed from the even spacing in symlog units and then corrected by at most one against the bins
     themselves: a float32 logarithm may land on the wrong side of a bin's edge.
     """
+    chex.assert_type(y, float)
     squashed = symlog(jnp.asarray(y, jnp.float32))
     target = squashed if bins.symlog_space else jnp.asarray(y, jnp.float32)
     low, spacing = bins.grid
@@ -162,6 +170,7 @@ def two_hot_mean_from_probs(probs: jax.Array, bins: Bins) -> jax.Array:
     Bins that mirror each other are summed in pairs from the centre outwards, as (p_{+i} - p_{-i}) b_i, so that uniform
     probabilities give exactly 0 however the compiler rounds.
     """
+    _assert_one_per_bin(probs, bins)
     values = jnp.asarray(bins.values)
     if bins.is_antisymmetric:
         half = len(bins) // 2
@@ -181,6 +190,8 @@ def two_hot_loss_from_log_probs(log_probs: jax.Array, y: jax.Array, bins: Bins) 
 
     Picks the two bins that carry weight instead of multiplying by a dense target.
     """
+    _assert_one_per_bin(log_probs, bins)
+    chex.assert_shape(y, log_probs.shape[:-1], custom_message="one y [...] for each row of log-probabilities [..., V]")
     lower, upper_weight = two_hot_indices(jax.lax.stop_gradient(y), bins)
     at_lower = jnp.take_along_axis(log_probs, lower[..., None], -1, mode="clip")[..., 0]
     at_upper = jnp.take_along_axis(log_probs, lower[..., None] + 1, -1, mode="clip")[..., 0]

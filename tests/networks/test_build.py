@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import partial
 from typing import Any
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -20,20 +21,12 @@ from dreamerjax.networks.layers import apply
 from dreamerjax.ops import distributions, scalars
 from tests.helpers import CONTINUOUS, MIXED, VECTOR, initial_state, make_networks, observations, random_params
 from tests.networks import numpy_model
+from tests.ops.references import with_and_without_jit
 
 
 def features(networks: Any) -> np.ndarray:
     size = networks.rssm.deter + networks.rssm.groups * networks.rssm.classes
     return np.random.default_rng(0).normal(size=(7, size)).astype(np.float32)
-
-
-def test_the_encoder_reads_every_kind_of_observation() -> None:
-    networks = make_networks(MIXED, encoder_layers=2)
-    params = random_params(networks)["world_model"]["encoder"]
-    inputs = observations(MIXED, (4, 3), np.random.default_rng(1))
-    expected = numpy_model.encode(numpy_model.as_float64(params), MIXED.observations, inputs)
-    actual = apply(networks.encoder, params, model_units(MIXED.observations, {}, inputs))
-    np.testing.assert_allclose(actual, expected, rtol=1e-4, atol=1e-5)
 
 
 def test_the_encoder_does_not_depend_on_the_order_of_the_keys() -> None:
@@ -43,19 +36,6 @@ def test_the_encoder_does_not_depend_on_the_order_of_the_keys() -> None:
     inputs = observations(MIXED, (4,), np.random.default_rng(2))
     outputs = [apply(n.encoder, params, inputs) for n in (networks, reordered)]
     np.testing.assert_array_equal(outputs[0], outputs[1])
-
-
-def test_the_decoder_predicts_every_observation() -> None:
-    networks = make_networks(MIXED)
-    params = random_params(networks)["world_model"]["decoder"]
-    inputs = features(networks)
-    outputs = apply(networks.decoder, params, inputs)
-    numpy_params = numpy_model.as_float64(params)
-    for name, size in {"number": 3, "parts": 6, "state": 3}.items():
-        hidden = numpy_model.mlp(numpy_params["mlp"], inputs.astype(np.float64))
-        expected = numpy_model.linear(numpy_params[f"{name}_out"], hidden)
-        assert expected.shape == (7, size)
-        np.testing.assert_allclose(outputs[name], expected, rtol=1e-4, atol=1e-5)
 
 
 def test_reward_and_critic_predict_exactly_zero_at_the_start() -> None:
@@ -102,13 +82,37 @@ def test_size1m_has_as_many_parameters_as_the_public_implementation_says() -> No
 def test_initialisation_depends_on_nothing_but_the_key() -> None:
     networks = make_networks()
     first, again, other = (initial_state(networks, seed).params["actor"] for seed in (3, 3, 4))
-    for left, right in zip(jax.tree.leaves(first), jax.tree.leaves(again), strict=True):
-        np.testing.assert_array_equal(left, right)
+    chex.assert_trees_all_equal(first, again)
     kernels = [part["mlp"]["linear0"]["dense"]["kernel"] for part in (first, other)]
     assert (np.asarray(kernels[0]) != np.asarray(kernels[1])).all()
 
 
 def test_the_slow_critic_starts_as_the_critic() -> None:
     state = initial_state(make_networks())
-    for left, right in zip(jax.tree.leaves(state.slow_critic), jax.tree.leaves(state.params["critic"]), strict=True):
-        np.testing.assert_array_equal(left, right)
+    chex.assert_trees_all_equal(state.slow_critic, state.params["critic"])
+
+
+class BuildTest(chex.TestCase):
+    """Compiled and operation by operation."""
+
+    @with_and_without_jit
+    def test_the_encoder_reads_every_kind_of_observation(self) -> None:
+        networks = make_networks(MIXED, encoder_layers=2)
+        params = random_params(networks)["world_model"]["encoder"]
+        inputs = observations(MIXED, (4, 3), np.random.default_rng(1))
+        expected = numpy_model.encode(numpy_model.as_float64(params), MIXED.observations, inputs)
+        actual = self.variant(partial(apply, networks.encoder))(params, model_units(MIXED.observations, {}, inputs))
+        np.testing.assert_allclose(actual, expected, rtol=1e-4, atol=1e-5)
+
+    @with_and_without_jit
+    def test_the_decoder_predicts_every_observation(self) -> None:
+        networks = make_networks(MIXED)
+        params = random_params(networks)["world_model"]["decoder"]
+        inputs = features(networks)
+        outputs = self.variant(partial(apply, networks.decoder))(params, inputs)
+        numpy_params = numpy_model.as_float64(params)
+        for name, size in {"number": 3, "parts": 6, "state": 3}.items():
+            hidden = numpy_model.mlp(numpy_params["mlp"], inputs.astype(np.float64))
+            expected = numpy_model.linear(numpy_params[f"{name}_out"], hidden)
+            assert expected.shape == (7, size)
+            np.testing.assert_allclose(outputs[name], expected, rtol=1e-4, atol=1e-5)

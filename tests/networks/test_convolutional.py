@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -25,43 +27,6 @@ BOTH = EnvSpec(
 PICTURES = EnvSpec({"camera": CAMERA}, ActionSpec(sizes=(2,)))
 
 
-def test_the_encoder_halves_four_times() -> None:
-    networks = make_networks(PICTURES, cnn_depth=2)
-    params = random_params(networks)["world_model"]["encoder"]
-    picture = np.random.default_rng(0).integers(0, 256, (5, 2, 16, 32, 3), np.uint8)
-    embedding = apply(networks.encoder, params, {"camera": picture})
-    assert embedding.shape == (5, 2, 1 * 2 * 8)
-    layers = numpy_model.as_float64(params)["camera_cnn"]
-    hidden = picture.reshape(-1, 16, 32, 3) / 255.0 - 0.5
-    for index in range(4):
-        convolved = np.asarray(
-            convolutions.halve(jnp.asarray(hidden, jnp.float32), params["camera_cnn"][f"conv{index}"]["kernel"])
-        )
-        hidden = numpy_model.norm_silu(layers[f"norm{index}"], convolved.astype(np.float64))
-    np.testing.assert_allclose(embedding.reshape(10, -1), hidden.reshape(10, -1), rtol=1e-3, atol=1e-4)
-
-
-def test_vectors_and_several_images_side_by_side() -> None:
-    networks = make_networks(BOTH, cnn_depth=2)
-    params = random_params(networks)["world_model"]
-    rng = np.random.default_rng(0)
-    seen: dict[str, Any] = {
-        "camera": rng.integers(0, 256, (3, 16, 32, 3), np.uint8),
-        "map": rng.integers(0, 256, (3, 16, 16, 1), np.uint8),
-        "state": rng.normal(size=(3, 3)).astype(np.float32),
-    }
-    embedding = apply(networks.encoder, params["encoder"], seen)
-    assert embedding.shape == (3, 8 + 16 + 8)  # units, then 8 channels on 1 x 2 and on 1 x 1 pixels
-    feature = rng.normal(size=(3, 16 + 8)).astype(np.float32)
-    drawn = apply(networks.decoder, params["decoder"], feature)
-    assert {name: value.shape for name, value in drawn.items()} == {
-        "camera": (3, 16, 32, 3),
-        "map": (3, 16, 16, 1),
-        "state": (3, 3),
-    }
-    assert all(((drawn[name] > 0) & (drawn[name] < 1)).all() for name in ("camera", "map"))
-
-
 @pytest.mark.parametrize("depth", [1, 4])
 def test_layers_start_with_unit_variance(depth: int) -> None:
     """Of white noise, the first layer's outputs have the variance of its inputs, and the drawing is neither black nor white."""
@@ -74,14 +39,6 @@ def test_layers_start_with_unit_variance(depth: int) -> None:
     feature = np.random.default_rng(1).normal(size=(8, 24)).astype(np.float32)
     drawn = apply(networks.decoder, params["decoder"], feature)["camera"]
     assert 0.05 < float(jnp.std(drawn)) < 0.35
-
-
-def test_the_loss_is_the_squared_error_on_the_unit_interval() -> None:
-    rng = np.random.default_rng(0)
-    prediction, target = rng.random((4, 2, *CAMERA.shape)), rng.integers(0, 256, (4, 2, *CAMERA.shape), np.uint8)
-    expected = ((prediction - target / 255.0) ** 2).sum(axis=(2, 3, 4))
-    actual = decoder_loss(CAMERA, jnp.asarray(prediction, jnp.float32), jnp.asarray(target))
-    np.testing.assert_allclose(actual, expected, rtol=1e-4)
 
 
 def test_an_image_can_be_learned() -> None:
@@ -109,3 +66,54 @@ def test_an_image_can_be_learned() -> None:
     for _ in range(60):
         params, _ = step(params)
     assert float(loss(params)) < 0.2 * before
+
+
+class ConvolutionalTest(chex.TestCase):
+    """Compiled: one by one, the operations take longer to compile."""
+
+    @chex.variants(with_jit=True)
+    def test_the_encoder_halves_four_times(self) -> None:
+        networks = make_networks(PICTURES, cnn_depth=2)
+        params = random_params(networks)["world_model"]["encoder"]
+        picture = np.random.default_rng(0).integers(0, 256, (5, 2, 16, 32, 3), np.uint8)
+        embedding = self.variant(partial(apply, networks.encoder))(params, {"camera": picture})
+        assert embedding.shape == (5, 2, 1 * 2 * 8)
+        layers = numpy_model.as_float64(params)["camera_cnn"]
+        hidden = picture.reshape(-1, 16, 32, 3) / 255.0 - 0.5
+        for index in range(4):
+            convolved = np.asarray(
+                self.variant(convolutions.halve)(
+                    jnp.asarray(hidden, jnp.float32), params["camera_cnn"][f"conv{index}"]["kernel"]
+                )
+            )
+            hidden = numpy_model.norm_silu(layers[f"norm{index}"], convolved.astype(np.float64))
+        np.testing.assert_allclose(embedding.reshape(10, -1), hidden.reshape(10, -1), rtol=1e-3, atol=1e-4)
+
+    @chex.variants(with_jit=True)
+    def test_vectors_and_several_images_side_by_side(self) -> None:
+        networks = make_networks(BOTH, cnn_depth=2)
+        params = random_params(networks)["world_model"]
+        rng = np.random.default_rng(0)
+        seen: dict[str, Any] = {
+            "camera": rng.integers(0, 256, (3, 16, 32, 3), np.uint8),
+            "map": rng.integers(0, 256, (3, 16, 16, 1), np.uint8),
+            "state": rng.normal(size=(3, 3)).astype(np.float32),
+        }
+        embedding = self.variant(partial(apply, networks.encoder))(params["encoder"], seen)
+        assert embedding.shape == (3, 8 + 16 + 8)  # units, then 8 channels on 1 x 2 and on 1 x 1 pixels
+        feature = rng.normal(size=(3, 16 + 8)).astype(np.float32)
+        drawn = self.variant(partial(apply, networks.decoder))(params["decoder"], feature)
+        assert {name: value.shape for name, value in drawn.items()} == {
+            "camera": (3, 16, 32, 3),
+            "map": (3, 16, 16, 1),
+            "state": (3, 3),
+        }
+        assert all(((drawn[name] > 0) & (drawn[name] < 1)).all() for name in ("camera", "map"))
+
+    @chex.variants(with_jit=True)
+    def test_the_loss_is_the_squared_error_on_the_unit_interval(self) -> None:
+        rng = np.random.default_rng(0)
+        prediction, target = rng.random((4, 2, *CAMERA.shape)), rng.integers(0, 256, (4, 2, *CAMERA.shape), np.uint8)
+        expected = ((prediction - target / 255.0) ** 2).sum(axis=(2, 3, 4))
+        actual = self.variant(partial(decoder_loss, CAMERA))(jnp.asarray(prediction, jnp.float32), jnp.asarray(target))
+        np.testing.assert_allclose(actual, expected, rtol=1e-4)

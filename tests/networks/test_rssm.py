@@ -5,14 +5,17 @@ from __future__ import annotations
 from functools import partial
 from typing import Any
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from absl.testing import parameterized
 
 from dreamerjax.networks.build import Networks
 from tests.helpers import make_networks, random_params
 from tests.networks import numpy_model
+from tests.ops.references import with_and_without_jit
 
 BATCH = 5
 
@@ -41,42 +44,12 @@ def setup() -> Setup:
     return Setup()
 
 
-@pytest.fixture(scope="module", params=[1, 2, 8])
-def blocks_setup(request: pytest.FixtureRequest) -> Setup:
-    return Setup(blocks=request.param)
-
-
-def test_the_recurrent_step_is_a_block_diagonal_gru(blocks_setup: Setup) -> None:
-    s = blocks_setup
-    actual = s.apply("recurrent", s.deter, s.stoch, s.apply("project_action", s.action))
-    expected = numpy_model.gru(s.numpy, s.rssm.blocks, *(numpy_model.as_float64(x) for x in (s.deter, s.stoch, s.action)))
-    np.testing.assert_allclose(actual, expected, rtol=1e-4, atol=1e-5)
-
-
-@pytest.mark.parametrize("layers", [1, 2])
-def test_prior_and_posterior_are_unimixed_mlps(layers: int) -> None:
-    s = Setup(prior_layers=layers, posterior_layers=layers)
-    size = (s.rssm.groups, s.rssm.unimix, s.deter.astype(np.float64))
-    np.testing.assert_allclose(s.apply("prior", s.deter), numpy_model.prior(s.numpy, *size), rtol=1e-4, atol=1e-5)
-    actual = s.apply("posterior", s.deter, s.apply("project_embedding", s.embedding))
-    expected = numpy_model.posterior(s.numpy, *size, s.embedding.astype(np.float64))
-    np.testing.assert_allclose(actual, expected, rtol=1e-4, atol=1e-5)
-
-
 def test_every_class_keeps_its_share_of_the_uniform(setup: Setup) -> None:
     extreme = jax.tree.map(lambda leaf: leaf * 1e3, setup.variables)
     for method, inputs in (("prior", (setup.deter,)), ("posterior", (setup.deter, setup.embedding))):
-        log_probs = np.asarray(setup.rssm.apply(extreme, *inputs, method=method))
+        log_probs = np.asarray(jax.jit(partial(setup.rssm.apply, method=method))(extreme, *inputs))
         assert log_probs.min() == pytest.approx(np.log(0.01 / 4), rel=1e-4)
         np.testing.assert_allclose(np.exp(log_probs).sum(axis=-1), 1.0, rtol=1e-5)
-
-
-def test_actions_count_for_no_more_than_one(setup: Setup) -> None:
-    large = jnp.array([[7.0, -3.0, 0.5]])
-    expected = setup.apply("project_action", jnp.array([[1.0, -1.0, 0.5]]))
-    np.testing.assert_allclose(setup.apply("project_action", large), expected, rtol=1e-6)
-    half = setup.apply("project_action", jnp.array([[0.5, -1.0, 0.5]]))
-    assert not np.allclose(half, expected)
 
 
 def test_each_block_is_driven_by_all_inputs_but_mixes_only_with_itself(setup: Setup) -> None:
@@ -87,16 +60,52 @@ def test_each_block_is_driven_by_all_inputs_but_mixes_only_with_itself(setup: Se
     changed = setup.deter.copy()
     changed[:, :8] += 0.5
     projected = setup.apply("project_action", setup.action)
-    outputs = [
-        np.asarray(setup.rssm.apply({"params": params}, deter, setup.stoch, projected, method="recurrent"))
-        for deter in (setup.deter, changed)
-    ]
+    recurrent = jax.jit(partial(setup.rssm.apply, method="recurrent"))
+    outputs = [np.asarray(recurrent({"params": params}, deter, setup.stoch, projected)) for deter in (setup.deter, changed)]
     np.testing.assert_array_equal(outputs[0][:, 8:], outputs[1][:, 8:])
     assert (outputs[0][:, :8] != outputs[1][:, :8]).all()
 
 
 def test_the_deterministic_state_stays_within_one(setup: Setup) -> None:
     deter = setup.deter
+    projected = setup.apply("project_action", setup.action)
+    recurrent = jax.jit(partial(setup.rssm.apply, method="recurrent"))
     for _ in range(20):
-        deter = setup.apply("recurrent", deter, setup.stoch, setup.apply("project_action", setup.action))
+        deter = recurrent(setup.variables, deter, setup.stoch, projected)
     assert np.abs(deter).max() <= 1.0
+
+
+class RSSMTest(chex.TestCase):
+    """Compiled and operation by operation."""
+
+    def run_method(self, setup: Setup, method: str, *inputs: Any) -> Any:
+        return self.variant(partial(setup.rssm.apply, method=method))(setup.variables, *inputs)
+
+    @with_and_without_jit
+    @parameterized.product(blocks=[1, 2, 8])
+    def test_the_recurrent_step_is_a_block_diagonal_gru(self, blocks: int) -> None:
+        s = Setup(blocks=blocks)
+        actual = self.run_method(s, "recurrent", s.deter, s.stoch, self.run_method(s, "project_action", s.action))
+        expected = numpy_model.gru(s.numpy, s.rssm.blocks, *(numpy_model.as_float64(x) for x in (s.deter, s.stoch, s.action)))
+        np.testing.assert_allclose(actual, expected, rtol=1e-4, atol=1e-5)
+
+    @with_and_without_jit
+    @parameterized.product(layers=[1, 2])
+    def test_prior_and_posterior_are_unimixed_mlps(self, layers: int) -> None:
+        s = Setup(prior_layers=layers, posterior_layers=layers)
+        size = (s.rssm.groups, s.rssm.unimix, s.deter.astype(np.float64))
+        np.testing.assert_allclose(
+            self.run_method(s, "prior", s.deter), numpy_model.prior(s.numpy, *size), rtol=1e-4, atol=1e-5
+        )
+        actual = self.run_method(s, "posterior", s.deter, self.run_method(s, "project_embedding", s.embedding))
+        expected = numpy_model.posterior(s.numpy, *size, s.embedding.astype(np.float64))
+        np.testing.assert_allclose(actual, expected, rtol=1e-4, atol=1e-5)
+
+    @with_and_without_jit
+    def test_actions_count_for_no_more_than_one(self) -> None:
+        s = Setup()
+        large = jnp.array([[7.0, -3.0, 0.5]])
+        expected = self.run_method(s, "project_action", jnp.array([[1.0, -1.0, 0.5]]))
+        np.testing.assert_allclose(self.run_method(s, "project_action", large), expected, rtol=1e-6)
+        half = self.run_method(s, "project_action", jnp.array([[0.5, -1.0, 0.5]]))
+        assert not np.allclose(half, expected)

@@ -1,19 +1,15 @@
-"""What the tests of several files share: jit and eager variants, random inputs, formulas in float64 NumPy."""
+"""What the tests of several files share: variants with and without jit, random inputs, formulas in float64 NumPy."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import partial
-from typing import Any
 
-import jax
+import chex
 import numpy as np
-import pytest
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-variants = pytest.mark.parametrize("compiled", [jax.jit, lambda function: function], ids=["jit", "eager"])
-Compiler = Callable[[Callable[..., Any]], Callable[..., Any]]
+with_and_without_jit = chex.variants(with_jit=True, without_jit=True)
 float32s = partial(st.floats, width=32, allow_subnormal=False)
 logit_arrays = hnp.arrays(np.float32, (3, 5), elements=float32s(-30, 30))
 

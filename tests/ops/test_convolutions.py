@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from dreamerjax.ops import convolutions
+from tests.ops.references import with_and_without_jit
 
 RNG = np.random.default_rng(0)
 
@@ -36,28 +38,6 @@ def by_taps(inputs: np.ndarray, kernel: np.ndarray) -> np.ndarray:
     return np.sum(taps, axis=0)
 
 
-def test_halve_is_a_convolution_of_stride_two() -> None:
-    halved = convolutions.halve(IMAGES, KERNEL)
-    assert halved.shape == (2, 4, 6, 4)
-    np.testing.assert_allclose(halved, by_taps(np.asarray(IMAGES), np.asarray(KERNEL)), rtol=1e-4, atol=1e-4)
-
-
-def test_double_spreads_each_pixel_by_the_kernel() -> None:
-    small = np.zeros((1, 3, 4, 2), np.float32)
-    small[0, 1, 2, 1] = 1.0
-    kernel = normal(5, 5, 2, 3)
-    expected = np.zeros((1, 6, 8, 3))
-    expected[0, 1:6, 3:8] = kernel[:, :, 1]
-    np.testing.assert_allclose(convolutions.double(jnp.asarray(small), kernel), expected, atol=1e-6)
-
-
-def test_double_is_the_adjoint_of_halve() -> None:
-    small = normal(2, 4, 6, 4)
-    left = float(jnp.sum(convolutions.halve(IMAGES, KERNEL) * small))
-    right = float(jnp.sum(IMAGES * convolutions.double(small, KERNEL.swapaxes(2, 3))))
-    assert left == pytest.approx(right, rel=1e-4)
-
-
 @pytest.mark.parametrize("inside_a_scan", [False, True])
 def test_gradients_are_those_of_the_strided_convolution(inside_a_scan: bool) -> None:
     weight = normal(2, 4, 6, 4)
@@ -71,8 +51,7 @@ def test_gradients_are_those_of_the_strided_convolution(inside_a_scan: bool) -> 
         actual = jax.tree.map(lambda leaf: leaf[0], stacked)
     else:
         actual = gradients(convolutions.halve, IMAGES)
-    for ours, theirs in zip(actual, expected, strict=True):
-        np.testing.assert_allclose(ours, theirs, rtol=1e-3, atol=1e-4)
+    chex.assert_trees_all_close(actual, expected, rtol=1e-3, atol=1e-4)
 
 
 def test_gradients_of_double() -> None:
@@ -90,7 +69,33 @@ def test_gradients_of_double() -> None:
     assert float(jnp.sum(by_kernel * step)) == pytest.approx(slope, rel=1e-3)
 
 
-def test_unfold_is_the_inverse_of_fold() -> None:
-    np.testing.assert_array_equal(convolutions.unfold(convolutions.fold(IMAGES)), IMAGES)
-    cell = convolutions.fold(IMAGES)[0, 1, 2]
-    np.testing.assert_array_equal(cell, IMAGES[0, 2:4, 4:6].reshape(-1))
+class ConvolutionsTest(chex.TestCase):
+    """Compiled and operation by operation."""
+
+    @with_and_without_jit
+    def test_halve_is_a_convolution_of_stride_two(self) -> None:
+        halved = self.variant(convolutions.halve)(IMAGES, KERNEL)
+        assert halved.shape == (2, 4, 6, 4)
+        np.testing.assert_allclose(halved, by_taps(np.asarray(IMAGES), np.asarray(KERNEL)), rtol=1e-4, atol=1e-4)
+
+    @with_and_without_jit
+    def test_double_spreads_each_pixel_by_the_kernel(self) -> None:
+        small = np.zeros((1, 3, 4, 2), np.float32)
+        small[0, 1, 2, 1] = 1.0
+        kernel = normal(5, 5, 2, 3)
+        expected = np.zeros((1, 6, 8, 3))
+        expected[0, 1:6, 3:8] = kernel[:, :, 1]
+        np.testing.assert_allclose(self.variant(convolutions.double)(jnp.asarray(small), kernel), expected, atol=1e-6)
+
+    @with_and_without_jit
+    def test_double_is_the_adjoint_of_halve(self) -> None:
+        small = normal(2, 4, 6, 4)
+        left = float(jnp.sum(self.variant(convolutions.halve)(IMAGES, KERNEL) * small))
+        right = float(jnp.sum(IMAGES * self.variant(convolutions.double)(small, KERNEL.swapaxes(2, 3))))
+        assert left == pytest.approx(right, rel=1e-4)
+
+    @with_and_without_jit
+    def test_unfold_is_the_inverse_of_fold(self) -> None:
+        np.testing.assert_array_equal(self.variant(convolutions.unfold)(self.variant(convolutions.fold)(IMAGES)), IMAGES)
+        cell = self.variant(convolutions.fold)(IMAGES)[0, 1, 2]
+        np.testing.assert_array_equal(cell, IMAGES[0, 2:4, 4:6].reshape(-1))

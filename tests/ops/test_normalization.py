@@ -1,22 +1,16 @@
 """Return scale and moving averages against float64 NumPy and their fixed points."""
 
-from collections.abc import Callable
-from functools import partial
-from typing import Any
-
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
-import pytest
+from absl.testing import parameterized
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from dreamerjax.ops import normalization
-
-variants = pytest.mark.parametrize("compiled", [jax.jit, lambda function: function], ids=["jit", "eager"])
-Compiler = Callable[[Callable[..., Any]], Callable[..., Any]]
-float32s = partial(st.floats, width=32, allow_subnormal=False)
+from tests.ops.references import float32s, with_and_without_jit
 
 
 def numpy_percentile(values: np.ndarray, percentile: float) -> float:
@@ -26,26 +20,6 @@ def numpy_percentile(values: np.ndarray, percentile: float) -> float:
     below = int(np.floor(position))
     above = min(below + 1, len(ordered) - 1)
     return ordered[below] + (position - below) * (ordered[above] - ordered[below])
-
-
-@variants
-@pytest.mark.parametrize("rate", [0.01, 0.3, 1.0])
-@pytest.mark.parametrize(("low", "high"), [(5.0, 95.0), (0.0, 100.0), (25.0, 60.0)])
-def test_return_scale_matches_a_debiased_average(compiled: Compiler, rate: float, low: float, high: float) -> None:
-    update = compiled(
-        lambda state, returns, rate, low, high: normalization.return_scale_update(
-            state, returns, rate=rate, percentile_low=low, percentile_high=high
-        )
-    )
-    rng = np.random.default_rng(0)
-    state, spreads = normalization.return_scale_init(), []
-    for step in range(1, 8):
-        batch = (rng.normal(size=(15, 16)) * 3**step).astype(np.float32)
-        state = update(state, batch, jnp.float32(rate), jnp.float32(low), jnp.float32(high))
-        spreads.append(numpy_percentile(batch, high) - numpy_percentile(batch, low))
-        weights = [rate * (1 - rate) ** age for age in range(step)][::-1]
-        expected = sum(w * s for w, s in zip(weights, spreads, strict=True)) / (1 - (1 - rate) ** step)
-        np.testing.assert_allclose(compiled(normalization.return_scale)(state), max(1.0, expected), rtol=1e-4)
 
 
 def test_one_update_already_gives_the_batch_spread() -> None:
@@ -82,7 +56,7 @@ def test_update_can_be_carried_through_a_scan_and_stops_gradients() -> None:
     looped = normalization.return_scale_init()
     for batch in batches:
         looped = normalization.return_scale_update(looped, batch)
-    np.testing.assert_allclose(np.stack(carried), np.stack(looped), rtol=1e-5)
+    chex.assert_trees_all_close(carried, looped, rtol=1e-5)
 
     def scale(batch: jax.Array) -> jax.Array:
         return normalization.return_scale(normalization.return_scale_update(normalization.return_scale_init(), batch))
@@ -96,18 +70,7 @@ def test_percentiles_are_those_of_all_devices_together() -> None:
     start = normalization.return_scale_init()
     gathered = jax.vmap(lambda x: normalization.return_scale_update(start, x, axis_name="devices"), axis_name="devices")
     alone = normalization.return_scale_update(start, halves)
-    for name, values in gathered(halves)._asdict().items():
-        np.testing.assert_allclose(values, [getattr(alone, name)] * 2, rtol=1e-6, err_msg=name)
-
-
-@variants
-def test_ema_update_matches_the_formula_on_a_tree(compiled: Compiler) -> None:
-    rng = np.random.default_rng(0)
-    old = {"layer": {"kernel": rng.normal(size=(3, 2)).astype(np.float32)}, "bias": np.array([1.0, 2.0], np.float32)}
-    new = jax.tree.map(lambda x: (x * -2 + 1).astype(np.float32), old)
-    averaged = compiled(normalization.ema_update)(old, new, jnp.float32(0.02))
-    for leaf, before, after in zip(*map(jax.tree.leaves, (averaged, old, new)), strict=True):
-        np.testing.assert_allclose(leaf, 0.98 * before.astype(np.float64) + 0.02 * after, rtol=1e-5, atol=1e-6)
+    chex.assert_trees_all_close(gathered(halves), jax.tree.map(lambda leaf: jnp.stack([leaf] * 2), alone), rtol=1e-6)
 
 
 @given(hnp.arrays(np.float32, 6, elements=float32s(-1e6, 1e6)))
@@ -116,3 +79,36 @@ def test_ema_rate_zero_keeps_and_rate_one_replaces_exactly(x: np.ndarray) -> Non
     old, new = jnp.asarray(x), jnp.asarray(x[::-1] * 3)
     np.testing.assert_array_equal(normalization.ema_update(old, new, 0.0), old)
     np.testing.assert_array_equal(normalization.ema_update(old, new, 1.0), new)
+
+
+class NormalizationTest(chex.TestCase):
+    """Compiled and operation by operation."""
+
+    @with_and_without_jit
+    @parameterized.product(
+        [{"low": 5.0, "high": 95.0}, {"low": 0.0, "high": 100.0}, {"low": 25.0, "high": 60.0}], rate=[0.01, 0.3, 1.0]
+    )
+    def test_return_scale_matches_a_debiased_average(self, rate: float, low: float, high: float) -> None:
+        update = self.variant(
+            lambda state, returns, rate, low, high: normalization.return_scale_update(
+                state, returns, rate=rate, percentile_low=low, percentile_high=high
+            )
+        )
+        rng = np.random.default_rng(0)
+        state, spreads = normalization.return_scale_init(), []
+        for step in range(1, 8):
+            batch = (rng.normal(size=(15, 16)) * 3**step).astype(np.float32)
+            state = update(state, batch, jnp.float32(rate), jnp.float32(low), jnp.float32(high))
+            spreads.append(numpy_percentile(batch, high) - numpy_percentile(batch, low))
+            weights = [rate * (1 - rate) ** age for age in range(step)][::-1]
+            expected = sum(w * s for w, s in zip(weights, spreads, strict=True)) / (1 - (1 - rate) ** step)
+            np.testing.assert_allclose(self.variant(normalization.return_scale)(state), max(1.0, expected), rtol=1e-4)
+
+    @with_and_without_jit
+    def test_ema_update_matches_the_formula_on_a_tree(self) -> None:
+        rng = np.random.default_rng(0)
+        old = {"layer": {"kernel": rng.normal(size=(3, 2)).astype(np.float32)}, "bias": np.array([1.0, 2.0], np.float32)}
+        new = jax.tree.map(lambda x: (x * -2 + 1).astype(np.float32), old)
+        averaged = self.variant(normalization.ema_update)(old, new, jnp.float32(0.02))
+        expected = jax.tree.map(lambda before, after: 0.98 * before.astype(np.float64) + 0.02 * after, old, new)
+        chex.assert_trees_all_close(averaged, expected, rtol=1e-5, atol=1e-6)

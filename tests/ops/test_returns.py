@@ -1,19 +1,18 @@
 """Lambda returns and step weights against naive float64 loops and their closed forms."""
 
-from collections.abc import Callable
 from typing import Any
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from absl.testing import parameterized
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dreamerjax.ops import returns
-
-variants = pytest.mark.parametrize("compiled", [jax.jit, lambda function: function], ids=["jit", "eager"])
-Compiler = Callable[[Callable[..., Any]], Callable[..., Any]]
+from tests.ops.references import with_and_without_jit
 
 
 def numpy_lambda_return(
@@ -33,15 +32,6 @@ def imagined(seed: int, *shape: int) -> tuple[Any, Any, Any, Any]:
     rewards, values = rng.normal(size=(2, *shape)).astype(np.float32)
     continues = rng.uniform(0.5, 1.0, size=shape).astype(np.float32)
     return rewards, continues, values, rng.normal(size=shape[1:]).astype(np.float32)
-
-
-@variants
-@pytest.mark.parametrize("shape", [(15,), (15, 4), (6, 3, 2), (1, 5)])
-@pytest.mark.parametrize("lam", [0.0, 0.5, 0.95, 1.0])
-def test_lambda_returns_match_the_definition(compiled: Compiler, shape: tuple[int, ...], lam: float) -> None:
-    inputs = imagined(0, *shape)
-    expected = np.stack([numpy_lambda_return(*inputs, lam, t) for t in range(shape[0])])
-    np.testing.assert_allclose(compiled(returns.lambda_returns)(*inputs, jnp.float32(lam)), expected, rtol=1e-5, atol=1e-5)
 
 
 def test_lambda_zero_is_the_one_step_return() -> None:
@@ -116,23 +106,6 @@ def numpy_replay_return(
     return float(rewards[t + 1]) + discount * ((1 - lam) * float(bootstrap[t + 1]) + lam * following)
 
 
-@variants
-@pytest.mark.parametrize("dtype", [bool, np.float32])
-@pytest.mark.parametrize("lam", [0.0, 0.95, 1.0])
-def test_replay_returns_match_the_case_by_case_definition(compiled: Compiler, dtype: type, lam: float) -> None:
-    rewards, is_last, is_terminal, bootstrap = replayed(0, 20, 8)
-    assert is_terminal.any()
-    assert (is_last & ~is_terminal).any()
-    actual = compiled(returns.replay_lambda_returns)(
-        rewards, is_last.astype(dtype), is_terminal.astype(dtype), bootstrap, jnp.float32(0.9), jnp.float32(lam)
-    )
-    expected = np.empty((19, 8))
-    for t, b in np.ndindex(19, 8):
-        stream = [x[:, b] for x in (rewards, is_last, is_terminal, bootstrap)]
-        expected[t, b] = numpy_replay_return(*stream, discount=0.9, lam=lam, t=t)
-    np.testing.assert_allclose(actual, expected, rtol=1e-5, atol=1e-5)
-
-
 def test_replay_returns_without_episode_ends_are_lambda_returns() -> None:
     rewards, _, _, bootstrap = replayed(1, 10, 3)
     never = jnp.zeros((10, 3), bool)
@@ -142,18 +115,45 @@ def test_replay_returns_without_episode_ends_are_lambda_returns() -> None:
     np.testing.assert_allclose(actual, expected, rtol=1e-5, atol=1e-6)
 
 
-@variants
-def test_step_weights_match_a_running_product(compiled: Compiler) -> None:
-    continues = np.random.default_rng(0).uniform(size=(16, 5)).astype(np.float32)
-    expected = np.ones((16, 5))
-    for t in range(16):
-        expected[t] = continues[t] * (expected[t - 1] if t else 1.0)
-    np.testing.assert_allclose(compiled(returns.step_weights)(continues), expected, rtol=1e-5)
-
-
 def test_step_weights_start_at_the_callers_continue_never_grow_and_have_no_gradient() -> None:
     continues = jnp.array([[1.0, 0.0], [0.9, 0.9], [0.0, 1.0], [0.9, 1.0]])
     weights = returns.step_weights(continues)
     np.testing.assert_allclose(weights, [[1.0, 0.0], [0.9, 0.0], [0.0, 0.0], [0.0, 0.0]])
     gradient = jax.grad(lambda continues: returns.step_weights(continues).sum())(continues)
     np.testing.assert_array_equal(gradient, 0.0)
+
+
+class ReturnsTest(chex.TestCase):
+    """Compiled and operation by operation."""
+
+    @with_and_without_jit
+    @parameterized.product(lam=[0.0, 0.5, 0.95, 1.0], shape=[(15,), (15, 4), (6, 3, 2), (1, 5)])
+    def test_lambda_returns_match_the_definition(self, shape: tuple[int, ...], lam: float) -> None:
+        inputs = imagined(0, *shape)
+        expected = np.stack([numpy_lambda_return(*inputs, lam, t) for t in range(shape[0])])
+        np.testing.assert_allclose(
+            self.variant(returns.lambda_returns)(*inputs, jnp.float32(lam)), expected, rtol=1e-5, atol=1e-5
+        )
+
+    @with_and_without_jit
+    @parameterized.product(lam=[0.0, 0.95, 1.0], dtype=["bool", "float32"])
+    def test_replay_returns_match_the_case_by_case_definition(self, dtype: str, lam: float) -> None:
+        rewards, is_last, is_terminal, bootstrap = replayed(0, 20, 8)
+        assert is_terminal.any()
+        assert (is_last & ~is_terminal).any()
+        actual = self.variant(returns.replay_lambda_returns)(
+            rewards, is_last.astype(dtype), is_terminal.astype(dtype), bootstrap, jnp.float32(0.9), jnp.float32(lam)
+        )
+        expected = np.empty((19, 8))
+        for t, b in np.ndindex(19, 8):
+            stream = [x[:, b] for x in (rewards, is_last, is_terminal, bootstrap)]
+            expected[t, b] = numpy_replay_return(*stream, discount=0.9, lam=lam, t=t)
+        np.testing.assert_allclose(actual, expected, rtol=1e-5, atol=1e-5)
+
+    @with_and_without_jit
+    def test_step_weights_match_a_running_product(self) -> None:
+        continues = np.random.default_rng(0).uniform(size=(16, 5)).astype(np.float32)
+        expected = np.ones((16, 5))
+        for t in range(16):
+            expected[t] = continues[t] * (expected[t - 1] if t else 1.0)
+        np.testing.assert_allclose(self.variant(returns.step_weights)(continues), expected, rtol=1e-5)

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -11,15 +12,7 @@ from hypothesis.extra import numpy as hnp
 
 from dreamerjax.ops import scalars
 from dreamerjax.ops.scalars import Bins
-from tests.ops.references import Compiler, float32s, numpy_symexp, numpy_symlog, random_scalars, variants
-
-
-@variants
-def test_symlog_and_symexp_match_numpy(compiled: Compiler) -> None:
-    x = np.concatenate([random_scalars(1000), [0.0, 1e-6, -1e-6]]).astype(np.float32)
-    np.testing.assert_allclose(compiled(scalars.symlog)(x), numpy_symlog(x), rtol=1e-6)
-    z = np.linspace(-20, 20, 1001, dtype=np.float32)
-    np.testing.assert_allclose(compiled(scalars.symexp)(z), np.sign(z) * np.expm1(np.abs(z.astype(np.float64))), rtol=1e-5)
+from tests.ops.references import float32s, numpy_symexp, numpy_symlog, random_scalars, with_and_without_jit
 
 
 @given(hnp.arrays(np.float32, 16, elements=float32s(-20, 20)))
@@ -85,3 +78,16 @@ def test_bins_that_cannot_be_indexed_arithmetically_are_refused(values: np.ndarr
 def test_bins_finer_than_float32_rounds_are_refused() -> None:
     with pytest.raises(ValueError, match=r"evenly spaced|strictly increasing"):
         Bins.symexp(10_000_001)
+
+
+class ScalarsTest(chex.TestCase):
+    """Compiled and operation by operation."""
+
+    @with_and_without_jit
+    def test_symlog_and_symexp_match_numpy(self) -> None:
+        x = np.concatenate([random_scalars(1000), [0.0, 1e-6, -1e-6]]).astype(np.float32)
+        np.testing.assert_allclose(self.variant(scalars.symlog)(x), numpy_symlog(x), rtol=1e-6)
+        z = np.linspace(-20, 20, 1001, dtype=np.float32)
+        np.testing.assert_allclose(
+            self.variant(scalars.symexp)(z), np.sign(z) * np.expm1(np.abs(z.astype(np.float64))), rtol=1e-5
+        )

@@ -1,19 +1,24 @@
 """Two-hot encoding, prediction and loss against float64 NumPy written from the formulas."""
 
+import itertools
+from collections.abc import Callable, Iterable
 from functools import partial
+from typing import Any
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 import scipy.stats
+from absl.testing import parameterized
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from dreamerjax.ops import scalars
 from dreamerjax.ops.scalars import Bins
-from tests.ops.references import Compiler, float32s, numpy_symexp, numpy_symlog, random_scalars, variants
+from tests.ops.references import float32s, numpy_symexp, numpy_symlog, random_scalars, with_and_without_jit
 
 SCHEMES = {
     "symexp255": Bins.symexp(),
@@ -25,11 +30,13 @@ SCHEMES = {
 }
 schemes = pytest.mark.parametrize("bins", SCHEMES.values(), ids=SCHEMES.keys())
 EAGER = ("symexp63", "symlog_small")  # without jit every operation of every shape compiles by itself
-compiled_schemes = pytest.mark.parametrize(
-    ("compiled", "bins"),
-    [pytest.param(jax.jit, bins, id=f"jit-{name}") for name, bins in SCHEMES.items()]
-    + [pytest.param(lambda function: function, SCHEMES[name], id=f"eager-{name}") for name in EAGER],
-)
+
+
+def for_every_scheme(test: Callable[..., None]) -> Iterable[Any]:
+    """The test with jit for every scheme, without jit for a few of them."""
+    compiled = parameterized.named_parameters(*SCHEMES.items())(test)
+    eager = parameterized.named_parameters(*((name, SCHEMES[name]) for name in EAGER))(test)
+    return itertools.chain(chex.variants(compiled, with_jit=True), chex.variants(eager, without_jit=True))
 
 
 two_hot_loss = jax.jit(scalars.two_hot_loss, static_argnums=2)
@@ -54,29 +61,6 @@ def edge_cases(bins: Bins) -> np.ndarray:
     above, below = np.nextafter(edges, np.float32(np.inf)), np.nextafter(edges, np.float32(-np.inf))
     tiny = np.finfo(np.float32).tiny
     return np.concatenate([edges, above, below, np.array([0, tiny, -tiny, 1e30, -1e30, np.inf, -np.inf], np.float32)])
-
-
-@compiled_schemes
-def test_two_hot_matches_numpy(compiled: Compiler, bins: Bins) -> None:
-    y = np.concatenate([random_scalars(300), edge_cases(bins)])
-    weights = np.asarray(compiled(lambda y: scalars.two_hot(y, bins))(y))
-    expected = np.stack([numpy_two_hot(value, bins) for value in y])
-    # The weights of a scalar are as exact as its position: float32's logarithm for bins in symlog space.
-    np.testing.assert_allclose(weights, expected, atol=2e-5 if bins.symlog_space else 1e-6)
-    assert ((weights > 0).sum(-1) <= 2).all()
-    np.testing.assert_allclose(weights.sum(-1), 1.0, rtol=1e-6)
-
-
-@compiled_schemes
-def test_two_hot_indices_agree_with_search_at_every_edge(compiled: Compiler, bins: Bins) -> None:
-    y = np.concatenate([random_scalars(20000), edge_cases(bins)])
-    lower, upper_weight = compiled(lambda y: scalars.two_hot_indices(y, bins))(y)
-    target = np.asarray(compiled(scalars.symlog)(y)) if bins.symlog_space else y
-    expected = np.clip(np.searchsorted(bins.values, target, side="right") - 1, 0, len(bins) - 2)
-    assert lower.dtype == jnp.int32
-    assert upper_weight.dtype == jnp.float32
-    assert ((upper_weight >= 0) & (upper_weight <= 1)).all()
-    np.testing.assert_array_equal(lower, expected)
 
 
 @partial(jax.jit, static_argnums=1)
@@ -113,41 +97,6 @@ def test_nan_target_gives_nan_loss() -> None:
     np.testing.assert_array_equal(jnp.isnan(loss), [True, False])
 
 
-@compiled_schemes
-def test_two_hot_mean_matches_numpy(compiled: Compiler, bins: Bins) -> None:
-    logits = np.random.default_rng(1).normal(size=(7, 3, len(bins))).astype(np.float32)
-    exponentials = np.exp(logits.astype(np.float64))
-    probs = exponentials / exponentials.sum(-1, keepdims=True)
-    expected = (probs * bins.values.astype(np.float64)).sum(-1)
-    scale = (probs * np.abs(bins.values)).sum(-1).max()
-    if bins.symlog_space:
-        expected, scale = numpy_symexp(expected), 1.0
-    actual = compiled(lambda logits: scalars.two_hot_mean(logits, bins))(logits)
-    np.testing.assert_allclose(actual, expected, rtol=1e-5, atol=1e-5 * scale)
-
-
-@variants
-@pytest.mark.parametrize("name", ["symexp255", "symexp63", "symexp_even", "symlog255"])
-@pytest.mark.parametrize("level", [0.0, -3.7, 11.0])
-def test_uniform_probabilities_predict_exactly_zero(compiled: Compiler, name: str, level: float) -> None:
-    bins = SCHEMES[name]
-    logits = jnp.full((64, len(bins)), level)
-    np.testing.assert_array_equal(compiled(lambda logits: scalars.two_hot_mean(logits, bins))(logits), 0.0)
-
-
-@compiled_schemes
-def test_two_hot_loss_and_gradient_match_numpy(compiled: Compiler, bins: Bins) -> None:
-    logits = np.random.default_rng(2).normal(size=(40, len(bins))).astype(np.float32)
-    y = random_scalars(40, seed=3)
-    log_probs = logits.astype(np.float64)
-    log_probs = log_probs - np.log(np.exp(log_probs).sum(-1, keepdims=True))
-    target = np.stack([numpy_two_hot(value, bins) for value in y])
-    loss = compiled(lambda logits, y: scalars.two_hot_loss(logits, y, bins))(logits, y)
-    np.testing.assert_allclose(loss, -(target * log_probs).sum(-1), rtol=1e-5, atol=5e-5)
-    gradient = compiled(jax.grad(lambda logits, y: scalars.two_hot_loss(logits, y, bins).sum()))(logits, y)
-    np.testing.assert_allclose(gradient, np.exp(log_probs) - target, atol=3e-5)
-
-
 def test_losses_that_share_a_log_softmax_equal_separate_ones() -> None:
     bins = SCHEMES["symexp63"]
     logits = jnp.asarray(np.random.default_rng(4).normal(size=(5, 4, len(bins))), jnp.float32)
@@ -176,3 +125,59 @@ def test_two_hot_loss_is_least_at_its_target() -> None:
     best = two_hot_loss(jnp.asarray(np.log(np.maximum(target, 1e-30)), jnp.float32), jnp.array(y), bins)
     np.testing.assert_allclose(best, scipy.stats.entropy(target, axis=-1), atol=1e-5)
     assert (two_hot_loss(jnp.zeros((3, 255)), jnp.array(y), bins) > best).all()
+
+
+class TwoHotTest(chex.TestCase):
+    """Compiled and operation by operation."""
+
+    @for_every_scheme
+    def test_two_hot_matches_numpy(self, bins: Bins) -> None:
+        y = np.concatenate([random_scalars(300), edge_cases(bins)])
+        weights = np.asarray(self.variant(lambda y: scalars.two_hot(y, bins))(y))
+        expected = np.stack([numpy_two_hot(value, bins) for value in y])
+        # The weights of a scalar are as exact as its position: float32's logarithm for bins in symlog space.
+        np.testing.assert_allclose(weights, expected, atol=2e-5 if bins.symlog_space else 1e-6)
+        assert ((weights > 0).sum(-1) <= 2).all()
+        np.testing.assert_allclose(weights.sum(-1), 1.0, rtol=1e-6)
+
+    @for_every_scheme
+    def test_two_hot_indices_agree_with_search_at_every_edge(self, bins: Bins) -> None:
+        y = np.concatenate([random_scalars(20000), edge_cases(bins)])
+        lower, upper_weight = self.variant(lambda y: scalars.two_hot_indices(y, bins))(y)
+        target = np.asarray(self.variant(scalars.symlog)(y)) if bins.symlog_space else y
+        expected = np.clip(np.searchsorted(bins.values, target, side="right") - 1, 0, len(bins) - 2)
+        assert lower.dtype == jnp.int32
+        assert upper_weight.dtype == jnp.float32
+        assert ((upper_weight >= 0) & (upper_weight <= 1)).all()
+        np.testing.assert_array_equal(lower, expected)
+
+    @for_every_scheme
+    def test_two_hot_mean_matches_numpy(self, bins: Bins) -> None:
+        logits = np.random.default_rng(1).normal(size=(7, 3, len(bins))).astype(np.float32)
+        exponentials = np.exp(logits.astype(np.float64))
+        probs = exponentials / exponentials.sum(-1, keepdims=True)
+        expected = (probs * bins.values.astype(np.float64)).sum(-1)
+        scale = (probs * np.abs(bins.values)).sum(-1).max()
+        if bins.symlog_space:
+            expected, scale = numpy_symexp(expected), 1.0
+        actual = self.variant(lambda logits: scalars.two_hot_mean(logits, bins))(logits)
+        np.testing.assert_allclose(actual, expected, rtol=1e-5, atol=1e-5 * scale)
+
+    @with_and_without_jit
+    @parameterized.product(level=[0.0, -3.7, 11.0], name=["symexp255", "symexp63", "symexp_even", "symlog255"])
+    def test_uniform_probabilities_predict_exactly_zero(self, name: str, level: float) -> None:
+        bins = SCHEMES[name]
+        logits = jnp.full((64, len(bins)), level)
+        np.testing.assert_array_equal(self.variant(lambda logits: scalars.two_hot_mean(logits, bins))(logits), 0.0)
+
+    @for_every_scheme
+    def test_two_hot_loss_and_gradient_match_numpy(self, bins: Bins) -> None:
+        logits = np.random.default_rng(2).normal(size=(40, len(bins))).astype(np.float32)
+        y = random_scalars(40, seed=3)
+        log_probs = logits.astype(np.float64)
+        log_probs = log_probs - np.log(np.exp(log_probs).sum(-1, keepdims=True))
+        target = np.stack([numpy_two_hot(value, bins) for value in y])
+        loss = self.variant(lambda logits, y: scalars.two_hot_loss(logits, y, bins))(logits, y)
+        np.testing.assert_allclose(loss, -(target * log_probs).sum(-1), rtol=1e-5, atol=5e-5)
+        gradient = self.variant(jax.grad(lambda logits, y: scalars.two_hot_loss(logits, y, bins).sum()))(logits, y)
+        np.testing.assert_allclose(gradient, np.exp(log_probs) - target, atol=3e-5)
