@@ -14,8 +14,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dreamerjax.agent.losses import all_losses, draw_noise
+from dreamerjax.agent.losses import UpdateInputs, all_losses
 from dreamerjax.agent.state import Batch, Noise, TrainState
+from dreamerjax.agent.update import draw_noise
 from dreamerjax.ops.normalization import ReturnScaleState
 from tests.helpers import HORIZON, LENGTH, SEQUENCES, VECTOR, hyper, make_networks, random_batch, random_state, settings
 from tests.networks import numpy_model
@@ -37,14 +38,13 @@ def with_history(state: TrainState) -> TrainState:
 
 STATE = with_history(random_state(NETWORKS))
 BATCH = random_batch(NETWORKS, ends=0.3, seed=2)
-NOISE = draw_noise(NETWORKS, jax.random.split(jax.random.key(5), SEQUENCES), LENGTH, SETTINGS)
+NOISE = draw_noise(NETWORKS, SETTINGS, jax.random.split(jax.random.key(5), SEQUENCES), LENGTH)
 
 
 def actual_losses(state: TrainState, batch: Batch, noise: Noise) -> tuple[dict[str, jax.Array], ReturnScaleState]:
     """The agent's: its only call here."""
-    compiled = jax.jit(partial(all_losses, NETWORKS, SETTINGS, NUMBERS, axis_name=None))
-    losses, (_, _, return_scale) = compiled(state.params, state, batch, noise)
-    return losses, return_scale
+    found = jax.jit(partial(all_losses, NETWORKS, SETTINGS, NUMBERS))(state.params, UpdateInputs(state, batch, noise))
+    return found.parts, found.return_scale
 
 
 class States(NamedTuple):
