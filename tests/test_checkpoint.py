@@ -23,7 +23,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
@@ -33,6 +33,7 @@ from dreamerjax.errors import UserError
 
 DTYPES = st.sampled_from([np.float32, np.float64, np.float16, np.uint8, np.int32, np.int64, np.uint64, np.bool_])
 ARRAYS = DTYPES.flatmap(lambda dtype: hnp.arrays(dtype, hnp.array_shapes(min_dims=0, max_dims=3, min_side=0, max_side=3)))
+UNTIMED = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 TREES = st.dictionaries(st.text(), st.recursive(ARRAYS, lambda inner: st.dictionaries(st.text(), inner), max_leaves=8))
 
 
@@ -66,13 +67,13 @@ def file_size_limit(size: int) -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
-@settings(max_examples=40)
+@UNTIMED
 @given(tree=TREES)
 def test_leaves_round_trip(tree: dict[str, Any]) -> None:
     assert_same(tree, unflatten(unpack(*pack(flatten(tree)))))
 
 
-@settings(max_examples=40)
+@UNTIMED
 @given(array=ARRAYS.filter(lambda array: array.size > 0), data=st.data())
 def test_any_flipped_bit_is_noticed(array: np.ndarray, data: st.DataObject) -> None:
     entries, content = pack(flatten({"a": array}))
