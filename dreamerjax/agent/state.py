@@ -212,13 +212,13 @@ def acting_params(agent: dict[str, Params]) -> dict[str, Params]:
     return {"encoder": model["encoder"], "rssm": model["rssm"], "actor": agent["actor"], "statistics": agent["statistics"]}
 
 
-def pack(state: TrainState) -> dict[str, Any]:
+def state_to_dict(state: TrainState) -> dict[str, Any]:
     """A training state as nested dicts of arrays, the key as its raw numbers."""
     packed: dict[str, Any] = flax.serialization.to_state_dict(state._replace(key=jax.random.key_data(state.key)))
     return packed
 
 
-def unpack(packed: dict[str, Any], like: TrainState) -> TrainState:
+def state_from_dict(packed: dict[str, Any], like: TrainState) -> TrainState:
     """The inverse of `pack`; `like` gives the structure."""
     raw = like._replace(key=jax.random.key_data(like.key))
     state: TrainState = jax.tree.map(jnp.asarray, flax.serialization.from_state_dict(raw, packed))

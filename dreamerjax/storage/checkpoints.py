@@ -1,9 +1,12 @@
 """Checkpoints through orbax: asynchronous, atomic, verified leaf by leaf when they are read.
 
 A checkpoint is one directory `save_<number>`, numbered in the order of saving, with up to three items: `state` and
-`replay` (arrays by their path, `/` between keys) and `info` (JSON: the step, the caller's values, and for every array
-its path, dtype, shape and CRC-32). The number is not the step: a run that fell back to an earlier checkpoint reaches
-the same step again, and must never remove a good checkpoint before its successor is on disk.
+`replay` (each one array, `bytes`) and `info` (JSON: the step, the caller's values, and for every array of the other
+items its path, dtype, shape, first byte in `bytes` and CRC-32). The number is not the step: a run that fell back to an
+earlier checkpoint reaches the same step again, and must never remove a good checkpoint before its successor is on disk.
+
+Why one array: of many, orbax abandons the rest with the first that it cannot read or write, and each of those then
+prints a traceback.
 """
 
 from __future__ import annotations
@@ -16,16 +19,17 @@ import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from dreamerjax.core.errors import UserError
-from dreamerjax.storage.leaves import DamagedError, flatten, json_crc, manifest, stored, unflatten, verified
-from dreamerjax.storage.orbax_handler import array_handler, orbax
+from dreamerjax.storage.leaves import CHUNK, DamagedError, flatten, json_crc, pack, unflatten, unpack
 
 PREFIX = "save"
+LAYOUT = 2  # of what a checkpoint holds, counted up where an earlier version cannot be read
 DIGITS = 6
 
 log = logging.getLogger(__name__)
@@ -71,16 +75,16 @@ class CheckpointStore:
             UserError: this checkpoint or the one before could not be written; exit code 1. Earlier ones are intact.
             TypeError: a leaf is not an array or a number, or a key is not a string.
         """
-        ocp = orbax()
+        ocp = _orbax()
         items: dict[str, Any] = {}
-        content: dict[str, Any] = {"step": int(step), "info": json.loads(json.dumps(dict(info))), "leaves": {}}
+        values = json.loads(json.dumps(dict(info)))
+        content: dict[str, Any] = {"layout": LAYOUT, "step": int(step), "info": values, "leaves": {}}
         for name, tree in (("state", arrays), ("replay", replay)):
             if tree is None:
                 continue
-            leaves = flatten(tree)
-            content["leaves"][name] = manifest(leaves)
-            if with_bytes := stored(leaves):
-                items[name] = ocp.args.PyTreeSave(with_bytes)  # orbax copies NumPy arrays before its save returns
+            content["leaves"][name], packed = pack(flatten(tree))
+            save_args = {"bytes": ocp.SaveArgs(chunk_byte_size=CHUNK)}
+            items[name] = ocp.args.PyTreeSave({"bytes": packed}, save_args)
         items["info"] = ocp.args.JsonSave({**content, "crc32": json_crc(content)})
         with self._write_faults():
             manager = self._open_manager(ocp)
@@ -114,6 +118,8 @@ class CheckpointStore:
                 content = self._read_info(number)
                 if step is None or content["step"] == step:
                     return self._read_items(number, content, with_replay)
+            except UserError:
+                raise
             except Exception as error:  # damage surfaces as almost any type
                 if self._path(number).exists():  # else a trainer removed it while it was being read
                     self._damaged.add(number)
@@ -157,7 +163,10 @@ class CheckpointStore:
                 cleanup_tmp_directories=True,  # what a killed process was writing
                 lightweight_initialize=True,  # else damaged metadata of an old checkpoint would be an error here
             )
-            handlers = {"state": array_handler(), "replay": array_handler(), "info": ocp.JsonCheckpointHandler()}
+            arrays = ocp.type_handlers.NumpyHandler(deepcopy_host_arrays=False)  # pack has copied them
+            registry = ocp.type_handlers.create_type_handler_registry((np.ndarray, arrays))
+            handlers = {name: ocp.PyTreeCheckpointHandler(type_handler_registry=registry) for name in ("state", "replay")}
+            handlers["info"] = ocp.JsonCheckpointHandler()
             self._manager = ocp.CheckpointManager(self.directory, options=options, item_handlers=handlers)
         return self._manager
 
@@ -186,25 +195,22 @@ class CheckpointStore:
                 yield self._read_info(number)["step"]
 
     def _read_info(self, number: int) -> dict[str, Any]:
-        ocp = orbax()
+        ocp = _orbax()
         with ocp.Checkpointer(ocp.JsonCheckpointHandler()) as checkpointer:
             info = checkpointer.restore(self._path(number) / "info")
-        content = {key: info[key] for key in ("step", "info", "leaves")}
+        if "crc32" in info and info.get("layout") != LAYOUT:
+            raise UserError(f"{self._path(number)} was written by another version of dreamerjax, which alone can read it")
+        content = {key: info[key] for key in ("layout", "step", "info", "leaves")}
         if json_crc(content) != info["crc32"]:
             raise DamagedError("the checksum of its info does not match")
         return content
 
     def _read_items(self, number: int, content: dict[str, Any], with_replay: bool) -> Restored:
-        ocp = orbax()
         trees: dict[str, dict[str, Any]] = {}
-        with ocp.Checkpointer(array_handler()) as checkpointer:
+        with _orbax().PyTreeCheckpointer() as checkpointer:
             for name, entries in content["leaves"].items():
-                if name == "replay" and not with_replay:
-                    continue
-                arrays: dict[str, np.ndarray] = {}
-                if any("dtype" in entry and 0 not in entry["shape"] for entry in entries):
-                    arrays = checkpointer.restore(self._path(number) / name)
-                trees[name] = unflatten(verified(entries, arrays))
+                if name == "state" or with_replay:
+                    trees[name] = unflatten(unpack(entries, checkpointer.restore(self._path(number) / name)["bytes"]))
         return Restored(content["step"], trees["state"], trees.get("replay"), content["info"])
 
 
@@ -213,6 +219,15 @@ def saved_in(directory: Path) -> list[Path]:
     name = re.compile(rf"{PREFIX}_\d{{{DIGITS},}}")
     paths = [path for path in directory.iterdir() if name.fullmatch(path.name)] if directory.is_dir() else []
     return sorted(paths, key=lambda path: int(path.name.removeprefix(f"{PREFIX}_")))
+
+
+def _orbax() -> Any:
+    """The module orbax.checkpoint. Its import takes most of a second, so nothing does it before it is needed."""
+    from absl import logging as absl_logging
+
+    module = import_module("orbax.checkpoint")
+    absl_logging.set_verbosity(absl_logging.FATAL)  # orbax logs what it also raises, with whole tracebacks
+    return module
 
 
 def _one_line(error: Exception) -> str:

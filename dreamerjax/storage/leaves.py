@@ -1,14 +1,18 @@
-"""Nested dicts of arrays as a flat set of named, checksummed leaves and back: what a checkpoint is verified by."""
+"""Nested dicts of arrays as named, checksummed leaves in one array of bytes and back: what a checkpoint is verified by."""
 
 from __future__ import annotations
 
 import json
+import math
 import zlib
 from collections.abc import Iterator, Mapping
+from itertools import accumulate
 from typing import Any
-from urllib.parse import quote
 
 import numpy as np
+
+CHUNK = 2**20  # bytes that are compressed together
+ALIGNMENT = 16  # bytes: a multiple of the size of every number
 
 Leaf = np.ndarray | None  # None stands for an empty dict
 Leaves = dict[tuple[str, ...], Leaf]
@@ -38,62 +42,48 @@ def unflatten(leaves: Leaves) -> dict[str, Any]:
     return tree
 
 
-def stored(leaves: Leaves) -> dict[str, np.ndarray]:
-    """The leaves that hold any bytes by the names they are saved under; the rest is in the manifest alone."""
-    return {_name(path): leaf for path, leaf in leaves.items() if leaf is not None and leaf.size}
+def pack(leaves: Leaves) -> tuple[list[dict[str, Any]], np.ndarray]:
+    """The bytes of all leaves in one array, and what is where in it.
 
-
-def manifest(leaves: Leaves) -> list[dict[str, Any]]:
-    """Path, dtype, shape and CRC-32 of every leaf, as JSON data."""
+    Returns:
+        For every leaf its path, and unless it is None its dtype, shape, first byte and CRC-32, as JSON data; and the
+        bytes, uint8 of a multiple of `CHUNK`, never empty.
+    """
+    sizes = [0 if leaf is None else -(-leaf.nbytes // ALIGNMENT) * ALIGNMENT for leaf in leaves.values()]
+    content = np.zeros(max(1, -(-sum(sizes) // CHUNK)) * CHUNK, np.uint8)
     entries = []
-    for path, leaf in leaves.items():
+    for (path, leaf), start in zip(leaves.items(), accumulate(sizes, initial=0), strict=False):
         entry: dict[str, Any] = {"path": list(path)}
         if leaf is not None:
-            entry |= {"dtype": leaf.dtype.name, "shape": list(leaf.shape), "crc32": array_crc(leaf)}
+            part = content[start : start + leaf.nbytes]
+            part[:] = np.ascontiguousarray(leaf).reshape(-1).view(np.uint8)
+            entry |= {"dtype": leaf.dtype.name, "shape": list(leaf.shape), "start": start, "crc32": zlib.crc32(part.data)}
         entries.append(entry)
-    return entries
+    return entries, content
 
 
-def verified(entries: list[dict[str, Any]], arrays: Mapping[str, np.ndarray]) -> Leaves:
-    """The leaves of a manifest, taken from the arrays that were read.
+def unpack(entries: list[dict[str, Any]], content: np.ndarray) -> Leaves:
+    """The leaves that `pack` packed, as views of the content.
 
     Raises:
-        DamagedError: an array is missing or too many, or its dtype, shape or content is not the manifest's.
+        DamagedError: the bytes of a leaf are not all there, or not what they were.
     """
     leaves: Leaves = {}
-    remaining = dict(arrays)
     for entry in entries:
-        path = tuple(entry["path"])
-        if "dtype" not in entry:
-            leaves[path] = None
-        elif 0 in entry["shape"]:
-            leaves[path] = np.zeros(entry["shape"], np.dtype(entry["dtype"]))
-        else:
-            leaves[path] = _verified_array(entry, remaining.pop(_name(path), None))
-    if remaining:
-        raise DamagedError(f"unexpected array {next(iter(remaining))}")
+        leaf = None
+        if "dtype" in entry:
+            dtype, shape = np.dtype(entry["dtype"]), entry["shape"]
+            part = content[entry["start"] : entry["start"] + dtype.itemsize * math.prod(shape)]
+            if zlib.crc32(part.data) != entry["crc32"]:
+                raise DamagedError(f"the checksum of array {'/'.join(entry['path'])} does not match")
+            leaf = part.view(dtype).reshape(shape)
+        leaves[tuple(entry["path"])] = leaf
     return leaves
-
-
-def array_crc(array: np.ndarray) -> int:
-    """CRC-32 of an array's bytes in C order."""
-    return zlib.crc32(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
 
 
 def json_crc(value: Any) -> int:
     """CRC-32 of JSON data, whatever the order of its keys."""
     return zlib.crc32(json.dumps(value, sort_keys=True).encode())
-
-
-def _verified_array(entry: dict[str, Any], array: np.ndarray | None) -> np.ndarray:
-    name = "/".join(entry["path"])
-    if array is None:
-        raise DamagedError(f"array {name} is missing")
-    if array.dtype.name != entry["dtype"] or list(array.shape) != entry["shape"]:
-        raise DamagedError(f"array {name} is {array.dtype.name}{array.shape}, not {entry['dtype']}{entry['shape']}")
-    if array_crc(array) != entry["crc32"]:
-        raise DamagedError(f"the checksum of array {name} does not match")
-    return array
 
 
 def _walk(tree: Mapping[str, Any], path: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], Leaf]]:
@@ -116,7 +106,3 @@ def _as_array(value: Any, path: tuple[str, ...]) -> np.ndarray:
     if array.dtype.hasobject or array.dtype.kind in "USMm":
         raise TypeError(f"{'/'.join(path)} of a checkpoint has dtype {array.dtype}, which is not a number's")
     return array
-
-
-def _name(path: tuple[str, ...]) -> str:
-    return "/".join(quote(key, safe="") for key in path)

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from dreamerjax.agent.policy import Policy
-from dreamerjax.agent.state import BEHAVIOR_LOSSES, Hyper, Params, hyper_from_config, pack, unpack
+from dreamerjax.agent.state import BEHAVIOR_LOSSES, Hyper, Params, hyper_from_config, state_from_dict, state_to_dict
 from dreamerjax.config.cli import config_to_yaml
 from dreamerjax.config.schema import Config, FreeBits, Mode
 from dreamerjax.core.errors import UserError
@@ -163,7 +163,7 @@ class RunState:
             "replay": replay_info,
             "random": self.random.bit_generator.state,
         }
-        arrays = {"train": pack(self.learner.state()), "policy": self.policy.state_dict(), "collector": collector}
+        arrays = {"train": state_to_dict(self.learner.state()), "policy": self.policy.state_dict(), "collector": collector}
         if self._given is not None:
             arrays["given_policy"] = self._given
         store.save(self.env_steps, arrays, replay, info)
@@ -177,7 +177,7 @@ class RunState:
         compatibility.require_same(restored.info["family"], self.family, str(self.directory.path))
         if restored.replay is None:
             raise UserError(f"the checkpoint in {self.latest.directory} has no replay", exit_code=1)
-        self.learner = self.world.learner(unpack(restored.arrays["train"], self.learner.state()))
+        self.learner = self.world.learner(state_from_dict(restored.arrays["train"], self.learner.state()))
         self.replay.load_state_dict(restored.replay, restored.info["replay"])
         self.random.bit_generator.state = restored.info["random"]
         if given := restored.arrays.get("given_policy"):

@@ -12,7 +12,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from dreamerjax.agent.state import Params, TrainState, acting_params, unpack
+from dreamerjax.agent.state import Params, TrainState, acting_params, state_from_dict
 from dreamerjax.config.schema import Mode
 from dreamerjax.core.run_directory import RunDirectory
 from dreamerjax.storage import compatibility
@@ -44,7 +44,7 @@ def warm_start(world: World, model_family: dict[str, Any]) -> WarmStart:
     other = RunDirectory.open(config.from_, root=config.run.root)
     restored = CheckpointStore(other.checkpoints / "latest", 1).restore(with_replay=False)
     compatibility.require_same(restored.info["family"], model_family, str(other.path))
-    trained = unpack(restored.arrays["train"], fresh)
+    trained = state_from_dict(restored.arrays["train"], fresh)
     source = {"run": str(other.path), "env_step": restored.step, "updates": int(trained.updates)}
     if config.mode is Mode.bootstrap:
         return WarmStart(fresh, jax.tree.map(jnp.asarray, acting_params(trained.averaged)), source)

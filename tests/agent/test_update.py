@@ -12,11 +12,19 @@ import numpy as np
 import pytest
 
 from dreamerjax.agent.learner import updates
-from dreamerjax.agent.state import Trains, TrainState, acting_params, hyper_from_config, options_from_config, pack, unpack
+from dreamerjax.agent.state import (
+    Trains,
+    TrainState,
+    acting_params,
+    hyper_from_config,
+    options_from_config,
+    state_from_dict,
+    state_to_dict,
+)
 from dreamerjax.agent.update import train_step
 from dreamerjax.config.schema import BehaviorConfig, Config, FreeBits, LossConfig, TrainConfig
 from dreamerjax.core.types import EnvSpec
-from dreamerjax.storage import leaves as checkpoint_leaves
+from dreamerjax.storage import leaves
 from tests.helpers import (
     CONTINUOUS,
     LENGTH,
@@ -247,7 +255,6 @@ def test_configuration_becomes_numbers_and_choices() -> None:
 def test_a_training_state_comes_back_from_the_leaves_of_a_checkpoint() -> None:
     """With the links of the optimiser's chain, those that have no state too."""
     state = STATE._replace(optimizer=jax.tree.map(lambda leaf: leaf + 3, STATE.optimizer))
-    leaves = checkpoint_leaves.flatten(pack(state))
-    back = unpack(checkpoint_leaves.unflatten(leaves), STATE)
+    back = state_from_dict(leaves.unflatten(leaves.flatten(state_to_dict(state))), STATE)
     chex.assert_trees_all_equal_structs(back, state)
     assert_trees_close(back, state, rtol=0)

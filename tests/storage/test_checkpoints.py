@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import logging
+import math
 import os
 import resource
 import shutil
@@ -14,6 +15,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -21,16 +23,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from dreamerjax.core.errors import UserError
 from dreamerjax.storage.checkpoints import CheckpointStore, saved_in
-from dreamerjax.storage.leaves import DamagedError, flatten, manifest, stored, unflatten, verified
+from dreamerjax.storage.leaves import CHUNK, DamagedError, flatten, pack, unflatten, unpack
 
 DTYPES = st.sampled_from([np.float32, np.float64, np.float16, np.uint8, np.int32, np.int64, np.uint64, np.bool_])
 ARRAYS = DTYPES.flatmap(lambda dtype: hnp.arrays(dtype, hnp.array_shapes(min_dims=0, max_dims=3, min_side=0, max_side=3)))
+UNTIMED = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 TREES = st.dictionaries(st.text(), st.recursive(ARRAYS, lambda inner: st.dictionaries(st.text(), inner), max_leaves=8))
 
 
@@ -64,37 +67,28 @@ def file_size_limit(size: int) -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
-@settings(max_examples=40)
+@UNTIMED
 @given(tree=TREES)
 def test_leaves_round_trip(tree: dict[str, Any]) -> None:
-    leaves = flatten(tree)
-    assert_same(tree, unflatten(verified(manifest(leaves), stored(leaves))))
+    assert_same(tree, unflatten(unpack(*pack(flatten(tree)))))
 
 
-@settings(max_examples=40)
+@UNTIMED
 @given(array=ARRAYS.filter(lambda array: array.size > 0), data=st.data())
 def test_any_flipped_bit_is_noticed(array: np.ndarray, data: st.DataObject) -> None:
-    leaves = flatten({"a": array})
-    content = bytearray(array.tobytes())
-    bit = data.draw(st.integers(0, 8 * len(content) - 1))
+    entries, content = pack(flatten({"a": array}))
+    bit = data.draw(st.integers(0, 8 * array.nbytes - 1))
     content[bit // 8] ^= 1 << bit % 8
-    flipped = np.frombuffer(bytes(content), array.dtype).reshape(array.shape)
     with pytest.raises(DamagedError, match="checksum of array a"):
-        verified(manifest(leaves), {"a": flipped})
+        unpack(entries, content)
 
 
-@pytest.mark.parametrize(
-    ("arrays", "message"),
-    [
-        ({}, "array a is missing"),
-        ({"a": np.zeros(2, np.float64)}, "array a is float64"),
-        ({"a": np.zeros(3, np.float32)}, "array a is float32"),
-        ({"a": np.zeros(2, np.float32), "b": np.zeros(1)}, "unexpected array b"),
-    ],
-)
-def test_other_arrays_are_noticed(arrays: dict[str, np.ndarray], message: str) -> None:
-    with pytest.raises(DamagedError, match=message):
-        verified(manifest(flatten({"a": np.zeros(2, np.float32)})), arrays)
+@pytest.mark.parametrize("length", [0, 1, CHUNK, CHUNK + 31])
+def test_missing_bytes_are_noticed(length: int) -> None:
+    entries, content = pack(flatten({"a": np.zeros(2, np.float32), "b": np.ones(CHUNK // 4 - 4, np.float32), "c": np.ones(4)}))
+    assert len(content) == 2 * CHUNK
+    with pytest.raises(DamagedError, match="checksum of array"):
+        unpack(entries, content[:length])
 
 
 @pytest.mark.parametrize("tree", [{1: np.zeros(1)}, {"a": {"b": "text"}}, {"a": [1, 2]}, {"a": np.array(["x"])}])
@@ -167,6 +161,64 @@ def test_newest_are_kept_and_found_by_step(tmp_path: Path) -> None:
     assert_same(small_state(99), store.restore().arrays)
     store.close()
     store.close()
+
+
+def test_orbax_alone_opens_a_checkpoint(tmp_path: Path) -> None:
+    """As the docstring of `checkpoint.py` describes the layout."""
+    ocp = import_module("orbax.checkpoint")
+    state = small_state(1)
+    store = CheckpointStore(tmp_path, keep=1)
+    store.save(1, state, {"obs": np.arange(CHUNK)}, {"seed": 7})
+    store.close()
+    with ocp.PyTreeCheckpointer() as arrays, ocp.Checkpointer(ocp.JsonCheckpointHandler()) as json:
+        info = json.restore(tmp_path / "save_000001" / "info")
+        content = {item: arrays.restore(tmp_path / "save_000001" / item)["bytes"] for item in info["leaves"]}
+    assert (info["step"], info["info"]) == (1, {"seed": 7})
+    read = {
+        "/".join(leaf["path"]): np.frombuffer(content[item], leaf["dtype"], math.prod(leaf["shape"]), leaf["start"]).reshape(
+            leaf["shape"]
+        )
+        for item, leaves in info["leaves"].items()
+        for leaf in leaves
+    }
+    assert read.keys() == {"params/kernel", "params/bias", "updates", "obs"}
+    np.testing.assert_array_equal(read["params/kernel"], state["params"]["kernel"])
+    np.testing.assert_array_equal(read["obs"], np.arange(CHUNK))
+
+
+ORBAX_ALONE = """
+import os, pathlib, resource, sys
+import numpy as np
+import orbax.checkpoint as ocp
+from absl import logging
+
+logging.set_verbosity(logging.FATAL)
+root, arrays = pathlib.Path(sys.argv[1]), {str(index): np.random.default_rng(index).normal(size=15_000) for index in range(150)}
+checkpointer = ocp.AsyncCheckpointer(ocp.PyTreeCheckpointHandler())
+if sys.argv[2] == "write":
+    resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, resource.RLIM_INFINITY))
+try:
+    checkpointer.save(root / "arrays", args=ocp.args.PyTreeSave(arrays))
+    checkpointer.wait_until_finished()
+    largest = max((root / "arrays").rglob("*"), key=lambda path: path.stat().st_size)
+    os.truncate(largest, largest.stat().st_size // 2)
+    checkpointer.restore(root / "arrays")
+except ValueError:
+    sys.exit(3)
+"""
+
+
+@pytest.mark.parametrize("fault", ["read", "write"])
+def test_orbax_still_abandons_arrays_when_one_fails(fault: str, tmp_path: Path) -> None:
+    """The fault of orbax for which an item is one array. Once it is mended, a leaf may be an array of its own."""
+    for attempt in range(5):  # a matter of timing
+        command = [sys.executable, "-c", ORBAX_ALONE, str(tmp_path / str(attempt)), fault]
+        (tmp_path / str(attempt)).mkdir()
+        process = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert process.returncode == 3
+        if "Event loop is closed" in process.stderr:
+            return
+    pytest.fail("orbax prints nothing any more: this workaround may go")
 
 
 def test_no_thread_is_left_and_nothing_is_printed(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
@@ -252,7 +304,7 @@ def test_nothing_undamaged_is_one_line(tmp_path: Path, caplog: pytest.LogCapture
 
 
 def test_full_disk_is_one_line_and_spares_the_earlier(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    noise = {"weights": np.random.default_rng(0).normal(size=500_000)}
+    noise = {f"{index}": np.random.default_rng(index).normal(size=5000) for index in range(100)}
     before = set(threading.enumerate())
     store = CheckpointStore(tmp_path, keep=1)
     store.save(1, small_state(1), None, {})
