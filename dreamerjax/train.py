@@ -118,7 +118,9 @@ def note(run: RunState, update: Update, number: int, metrics: dict[str, float]) 
     losses["total"] = sum(scale * metrics[f"loss/{name}"] for name, scale in run.model_scales.items())
     counters.surprise, measured = surprise.measure(counters.surprise, losses, config.monitor.surprise_beta)
     metrics = metrics | measured | update.plan.metrics()
-    counters.pacing = update_schedule.observe(config, counters.pacing, update.plan, metrics, update.env_step, number)
+    counters.pacing = update_schedule.observe(
+        config, counters.pacing, update.plan, metrics, env_steps=update.env_step, updates=number
+    )
     for name, value in metrics.items():
         total, count = counters.metric_sums.get(name, (0.0, 0))
         counters.metric_sums[name] = (total + value, count + 1)

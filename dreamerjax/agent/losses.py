@@ -246,7 +246,9 @@ def replay_critic_loss(
     chex.assert_rank([features, bootstrap], [3, 2])
     targets = CriticTargets(
         returns=stop(
-            returns.replay_lambda_returns(batch.reward, batch.is_last, batch.is_terminal, stop(bootstrap), gamma, lambda_)
+            returns.replay_lambda_returns(
+                batch.reward, batch.is_last, batch.is_terminal, stop(bootstrap), discount=gamma, lam=lambda_
+            )
         ),
         slow_values=value(networks, critics.slow, features[:-1]),
         weights=1.0 - batch.is_last[:-1].astype(jnp.float32),

@@ -126,13 +126,14 @@ def explain(error: Exception, overrides: Sequence[str], types: dict[str, Any], g
     for cause in _causes(error):
         key = getattr(cause, "full_key", None)
         if key:
-            return _explain_key(str(key), cause, text, overrides, types, groups)
+            return _explain_key(str(key), cause, text=text, overrides=overrides, types=types, groups=groups)
     return UserError(text.partition("\n")[0] or type(error).__name__)
 
 
 def _explain_key(
     key: str,
     cause: BaseException,
+    *,
     text: str,
     overrides: Sequence[str],
     types: dict[str, Any],

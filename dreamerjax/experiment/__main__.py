@@ -70,7 +70,15 @@ def compare(options: argparse.Namespace) -> int:
 
     budget = Budget[options.budget]
     root, output = str(options.root), options.output
-    compare_runs(options.runs, root, options.metric, options.at, budget, options.across_families, output)
+    compare_runs(
+        options.runs,
+        root,
+        options.metric,
+        at=options.at,
+        budget=budget,
+        across_families=options.across_families,
+        output=output,
+    )
     return 0
 
 

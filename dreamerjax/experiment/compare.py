@@ -37,7 +37,7 @@ class Group:
 
 
 def compare(
-    runs: list[str], root: str, metric: str, at: float | None, budget: Budget, across_families: bool, output: Path | None
+    runs: list[str], root: str, metric: str, *, at: float | None, budget: Budget, across_families: bool, output: Path | None
 ) -> None:
     """Prints a table of the arms that the runs make and, with `output`, draws their learning curves.
 
@@ -54,7 +54,7 @@ def compare(
         UserError: fewer than two runs, the same run or seed twice, no such run, different families, a run that ended before
             `at` or, without it, elsewhere than the others; a metric that a run does not have; exit code 2.
     """
-    groups, budget_at = compare_runs(runs, root, metric, at, budget, across_families)
+    groups, budget_at = compare_runs(runs, root, metric, at=at, budget=budget, across_families=across_families)
     _print_table(groups, metric, budget_at, budget)
     if output is not None:
         draw_curves(
@@ -69,7 +69,7 @@ def compare(
 
 
 def compare_runs(
-    names: Sequence[str], root: str, metric: str, at: float | None, budget: Budget, across_families: bool
+    names: Sequence[str], root: str, metric: str, *, at: float | None, budget: Budget, across_families: bool
 ) -> tuple[list[Group], int]:
     """The arms, in the order in which their first runs are named, and where they are compared; see `compare`."""
     if len(names) < 2:

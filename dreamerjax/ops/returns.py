@@ -37,6 +37,7 @@ def replay_lambda_returns(
     is_last: jax.Array,
     is_terminal: jax.Array,
     bootstrap: jax.Array,
+    *,
     discount: float | jax.Array,
     lam: float | jax.Array,
 ) -> jax.Array:

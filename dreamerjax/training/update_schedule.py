@@ -95,11 +95,11 @@ def plan(config: Config, state: PacingState, env_steps: int, best_return: float 
 
 
 def observe(
-    config: Config, state: PacingState, made: Plan, metrics: Mapping[str, float], env_steps: int, updates: int
+    config: Config, state: PacingState, made: Plan, metrics: Mapping[str, float], *, env_steps: int, updates: int
 ) -> PacingState:
     """Take over one update that was made as planned at `env_steps`, the `updates`-th: its surprise moves the gates.
 
-    `metrics` must hold the surprise of the update (`monitor.surprise`); until that is ready no gate moves.
+    `metrics` must hold the surprise of the update (`diagnostics.surprise`); until that is ready no gate moves.
     """
     pacing = config.pacing
     trained_behavior = made.trains is not Trains.model

@@ -15,6 +15,7 @@ from dreamerjax.experiment.compare import Group, compare, compare_runs
 from dreamerjax.experiment.design import Budget
 from tests.experiment.fakes import RETURN, fake_run, learning
 
+CHOICES: dict[str, Any] = {"at": None, "budget": Budget.env_steps, "across_families": False}
 OTHERS = {"run": {"name": "b", "root": "elsewhere"}, "parallel": {"devices": 2}, "resume": "x"}
 
 
@@ -62,14 +63,14 @@ def test_an_earlier_budget_reads_earlier_values(names: list[str], tmp_path: Path
 
 def test_the_table_and_the_picture(names: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     picture = tmp_path / "curves.png"
-    compare(names, str(tmp_path), RETURN, None, Budget.env_steps, False, picture)
+    compare(names, str(tmp_path), RETURN, **CHOICES, output=picture)
     printed = capsys.readouterr().out
     assert "at 2,000 environment steps" in printed
     assert "110 [100, 120]" in printed
     assert "warning" not in printed
     assert picture.read_bytes().startswith(b"\x89PNG")
     _change_meta(tmp_path / names[0], git={"commit": None, "dirty": True})
-    compare(names[:2], str(tmp_path), RETURN, None, Budget.env_steps, False, None)
+    compare(names[:2], str(tmp_path), RETURN, **CHOICES, output=None)
     printed = capsys.readouterr().out
     assert "all runs" in printed
     assert "warning: The runs come from 2 commits: 0123456789, unknown." in printed
@@ -79,7 +80,7 @@ def test_brackets_in_a_setting_are_text(tmp_path: Path, capsys: pytest.CaptureFi
     names = [
         fake_run(tmp_path / name, learning(5.0), config={"env": {"kwargs": {"color": f"[red]{name}"}}}).name for name in "ab"
     ]
-    compare(names, str(tmp_path), RETURN, None, Budget.env_steps, False, None)
+    compare(names, str(tmp_path), RETURN, **CHOICES, output=None)
     assert "[red]a" in "".join(capsys.readouterr().out.split())
 
 

@@ -109,7 +109,7 @@ def numpy_replay_return(
 def test_replay_returns_without_episode_ends_are_lambda_returns() -> None:
     rewards, _, _, bootstrap = replayed(1, 10, 3)
     never = jnp.zeros((10, 3), bool)
-    actual = returns.replay_lambda_returns(rewards, never, never, bootstrap, 0.97, 0.9)
+    actual = returns.replay_lambda_returns(rewards, never, never, bootstrap, discount=0.97, lam=0.9)
     continues = jnp.full((9, 3), 0.97)
     expected = returns.lambda_returns(rewards[1:], continues, bootstrap[1:], bootstrap[-1], 0.9)
     np.testing.assert_allclose(actual, expected, rtol=1e-5, atol=1e-6)
@@ -142,7 +142,12 @@ class ReturnsTest(chex.TestCase):
         assert is_terminal.any()
         assert (is_last & ~is_terminal).any()
         actual = self.variant(returns.replay_lambda_returns)(
-            rewards, is_last.astype(dtype), is_terminal.astype(dtype), bootstrap, jnp.float32(0.9), jnp.float32(lam)
+            rewards,
+            is_last.astype(dtype),
+            is_terminal.astype(dtype),
+            bootstrap,
+            discount=jnp.float32(0.9),
+            lam=jnp.float32(lam),
         )
         expected = np.empty((19, 8))
         for t, b in np.ndindex(19, 8):

@@ -43,6 +43,11 @@ def sample_with_two_keys(logits: jax.Array) -> jax.Array:
     return distributions.categorical_sample(jax.random.split(jax.random.key(0)), logits)
 
 
+def replay_returns(*arrays: Any) -> Any:
+    *trajectory, discount, lam = arrays
+    return returns.replay_lambda_returns(*trajectory, discount=discount, lam=lam)
+
+
 free_bits = partial(distributions.free_bits, straight_through=False)
 
 
@@ -84,9 +89,9 @@ REFUSED: list[tuple[str, Callable[..., Any], tuple[Any, ...], str]] = [
     ("returns_bootstrap", returns.lambda_returns, (*[zeros(6, 2)] * 4, 0.9), "bootstrap"),
     ("returns_scalar", returns.lambda_returns, (*[zeros()] * 4, 0.9), "time leads"),
     ("returns_lambdas", returns.lambda_returns, (*[zeros(6, 2)] * 3, zeros(2), zeros(2)), "lam is one number"),
-    ("replay_returns", returns.replay_lambda_returns, (*[zeros(6, 2)] * 3, zeros(5, 2), 0.9, 0.9), "is_terminal, bootstrap"),
-    ("replay_returns_scalar", returns.replay_lambda_returns, (*[zeros()] * 4, 0.9, 0.9), "time leads"),
-    ("replay_returns_discounts", returns.replay_lambda_returns, (*[zeros(6, 2)] * 4, zeros(6, 2), 0.9), "discount, lam"),
+    ("replay_returns", replay_returns, (*[zeros(6, 2)] * 3, zeros(5, 2), 0.9, 0.9), "is_terminal, bootstrap"),
+    ("replay_returns_scalar", replay_returns, (*[zeros()] * 4, 0.9, 0.9), "time leads"),
+    ("replay_returns_discounts", replay_returns, (*[zeros(6, 2)] * 4, zeros(6, 2), 0.9), "discount, lam"),
     ("step_weights_scalar", returns.step_weights, (zeros(),), "time leads"),
     ("scale_update_state", normalization.return_scale_update, (STATE._replace(low=zeros(1)), zeros(3)), "of the state"),
     ("scale_update_rates", update_by_rates, (zeros(3),), "rate, percentile_low"),

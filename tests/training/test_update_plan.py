@@ -46,7 +46,9 @@ def simulate(
     for n, surprise in enumerate(surprises):
         env_steps = steps_per_update * n
         plans.append(update_schedule.plan(config, state, env_steps, best))
-        state = update_schedule.observe(config, state, plans[-1], measured(surprise, (kl or [0.0] * 999)[n]), env_steps, n + 1)
+        state = update_schedule.observe(
+            config, state, plans[-1], measured(surprise, (kl or [0.0] * 999)[n]), env_steps=env_steps, updates=n + 1
+        )
     return plans, state
 
 
@@ -123,7 +125,7 @@ def test_focus_has_a_maximum_length_and_then_waits_for_calm() -> None:
 def test_no_gate_moves_before_the_surprise_is_ready() -> None:
     chosen = config(focus_threshold=0.1, camp_ratio=1.2, camp_logs=1, log_every=1, kl_spike=SpikeAction.stop)
     plan = update_schedule.plan(chosen, PacingState(), 0, None)
-    state = update_schedule.observe(chosen, PacingState(), plan, measured(9.0, 9.0, ready=False), 0, 1)
+    state = update_schedule.observe(chosen, PacingState(), plan, measured(9.0, 9.0, ready=False), env_steps=0, updates=1)
     assert (state.focus, state.camp, state.stop, state.surprises) == (0, 0, False, ())
 
 
@@ -171,7 +173,9 @@ def test_surprise_is_a_mean_over_the_window() -> None:
     chosen = Config(pacing=PacingConfig(surprise_window=3))
     state = PacingState()
     for n, value in enumerate([9.0, 0.3, 0.6, 0.9]):
-        state = update_schedule.observe(chosen, state, update_schedule.plan(chosen, state, n, None), measured(value), n, n + 1)
+        state = update_schedule.observe(
+            chosen, state, update_schedule.plan(chosen, state, n, None), measured(value), env_steps=n, updates=n + 1
+        )
     assert update_schedule.surprise(state) == pytest.approx(0.6)
 
 
@@ -201,8 +205,8 @@ def test_state_survives_a_checkpoint(surprises: list[float], cut: int) -> None:
             other = Counters.from_json(saved).pacing
         plan = update_schedule.plan(chosen, state, 4 * n, None)
         assert update_schedule.plan(chosen, other, 4 * n, None) == plan
-        state = update_schedule.observe(chosen, state, plan, measured(value), 4 * n, n + 1)
-        other = update_schedule.observe(chosen, other, plan, measured(value), 4 * n, n + 1)
+        state = update_schedule.observe(chosen, state, plan, measured(value), env_steps=4 * n, updates=n + 1)
+        other = update_schedule.observe(chosen, other, plan, measured(value), env_steps=4 * n, updates=n + 1)
     assert state == other
 
 

@@ -18,6 +18,7 @@ ale_py.ALEInterface.setLoggerMode(ale_py.LoggerMode.Error)  # no banner
 
 def make(
     game: str,
+    *,
     noop_max: int = 30,
     frame_skip: int = REPEAT,
     screen_size: int = 64,

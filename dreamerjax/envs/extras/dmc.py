@@ -51,6 +51,7 @@ class ControlSuite(gym.Env[Any, np.ndarray]):
         self,
         domain: str,
         task: str,
+        *,
         height: int = 240,
         width: int = 320,
         camera_id: int | None = None,
