@@ -1,5 +1,5 @@
-"""Check that what the Markdown files name exists (links, paths, make targets, commands with overrides that compose), and that
-docs/configuration.md is what the schema makes of it.
+"""Check that what the Markdown files name exists (links with their fragments, functions that are linked by name, paths, make
+targets, commands with overrides that compose), and that docs/configuration.md is what the schema makes of it.
 
 Run as `python tests/docs_check.py [ROOT]`; prints one line per fault and exits 1 if there is any.
 """
@@ -11,6 +11,7 @@ import re
 import shlex
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -19,7 +20,11 @@ from dreamerjax.config.reference import reference
 from dreamerjax.core.errors import UserError
 
 _CODE = re.compile(r"```.*?```|`[^`\n]+`", re.DOTALL)
-_LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)(?:\s+\"[^\"]*\")?\)")
+_FENCE = re.compile(r"```.*?```", re.DOTALL)
+_LINK = re.compile(r"\[([^\]]*)\]\(([^)\s]+)(?:\s+\"[^\"]*\")?\)")
+_SYMBOL = re.compile(r"[\w.]+(?:\.|::)(?!py$)(\w+)")
+_ANCHOR = re.compile(r"<a (?:id|name)=\"([^\"]+)\"")
+_HEADING = re.compile(r"^#{1,6} +(.+?)(?: +#+)? *$", re.MULTILINE)
 _PATH = re.compile(r"(?<![\w./<-])[\w.-]+(?:/[\w.-]+)*/?")
 _COMMAND = re.compile(r"python3? -m (dreamerjax[\w.]*)([^\n`#&|;>]*)")
 _MAKE = re.compile(r"(?:^|&& |; )(?:\$ )?make ((?:[a-z][a-z-]* *)+)", re.MULTILINE)
@@ -33,12 +38,36 @@ def markdown_files(root: Path) -> list[Path]:
     return [root / name for name in listing.split("\0") if name and (root / name).is_file()]
 
 
-def link_faults(text: str, folder: Path) -> Iterator[str]:
-    """Relative links, outside code, that lead nowhere."""
-    for target in _LINK.findall(_CODE.sub("", text)):
-        path = target.partition("#")[0]
-        if path and not re.match(r"[a-z]+:", target) and not (folder / path).exists():
+def link_faults(text: str, page: Path) -> Iterator[str]:
+    """Relative links, outside code, that lead nowhere: no such file, no such place in it, no such definition."""
+    for words, target in _LINK.findall(_CODE.sub("", text)):
+        if re.match(r"[a-z]+:", target):
+            continue
+        path, _, fragment = target.partition("#")
+        file = page.parent / path if path else page
+        if not file.exists():
             yield f"link to {target}: no such file"
+        elif file.suffix == ".md" and fragment and fragment not in anchors(file.read_text(encoding="utf-8")):
+            yield f"link to {target}: no such heading or anchor"
+        elif file.suffix == ".py" and (symbol := _SYMBOL.fullmatch(words)) and not defines(file, symbol[1]):
+            yield f"link to {target}: it does not define {symbol[1]}"
+
+
+def anchors(text: str) -> set[str]:
+    """What a fragment may name in a Markdown file: its explicit anchors, and its headings by GitHub's rule."""
+    found, slugs = set(_ANCHOR.findall(_CODE.sub("", text))), Counter[str]()
+    for heading in _HEADING.findall(_FENCE.sub("", text)):
+        words = re.sub(r"<[^>]*>|\[([^\]]*)\]\([^)]*\)", r"\1", heading).strip().lower()
+        slug = re.sub(r"[^\w\- ]", "", words).replace(" ", "-")
+        found.add(f"{slug}-{slugs[slug]}" if slugs[slug] else slug)
+        slugs[slug] += 1
+    return found
+
+
+def defines(file: Path, name: str) -> bool:
+    """Whether a Python file has a function, a class or a module's constant of this name."""
+    definition = rf"^ *(?:def|class) {name}\b|^{name}\b"
+    return re.search(definition, file.read_text(encoding="utf-8"), re.MULTILINE) is not None
 
 
 def path_faults(code: str, root: Path, folder: Path) -> Iterator[str]:
@@ -106,7 +135,7 @@ def reference_faults(root: Path) -> Iterator[str]:
 def check(path: Path, root: Path, targets: set[str]) -> list[str]:
     """All faults of one Markdown file."""
     text = path.read_text(encoding="utf-8")
-    faults = list(link_faults(text, path.parent))
+    faults = list(link_faults(text, path))
     for match in _CODE.findall(text):
         code = re.sub(r"^```\w*\n|```$", "", match).strip("`")
         faults += [*path_faults(code, root, path.parent), *command_faults(code), *make_faults(code, targets)]

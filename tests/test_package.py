@@ -106,15 +106,22 @@ def test_the_suite_runs_with_the_checks_on() -> None:
 def test_documentation_faults_are_found(tmp_path: Path) -> None:
     subprocess.run(["git", "init", "--quiet", str(tmp_path)], check=True)
     (tmp_path / "dreamerjax").mkdir()
+    (tmp_path / "dreamerjax" / "loop.py").write_text("def train():\n    pass\n")
     (tmp_path / "Makefile").write_text("train: x\n")
     page = tmp_path / "README.md"
     page.write_text("[here](Makefile) `make train` `dreamerjax/` `python -m dreamerjax.config.cli` `runs/<id>`\n")
+    places = tmp_path / "PLACES.md"
+    places.write_text(
+        '# What `run_it` does: [more](README.md), twice\n## <a id="mark"></a>Again\n## Again\n```bash\n# no heading\n```\n'
+        "[a](#what-run_it-does-more-twice) [b](PLACES.md#mark) [c](#again) [d](#again-1) [loop.train](dreamerjax/loop.py)\n"
+    )
     command = [str(ROOT / "tests" / "docs_check.py"), str(tmp_path)]
     sound = run(*command, cwd=tmp_path, path=ROOT)
     assert (sound.returncode, sound.stderr) == (0, "")
     page.write_text(
         "[gone](gone.md)\n`dreamerjax/gone.py`\n```bash\nmake gone  # make sure\npython -m dreamerjax.gone\n"
         "python -m dreamerjax.train +experiment=cartpole train.sed=1\n```\n"
+        "[a](PLACES.md#no-heading) [b](PLACES.md#again-2) [loop.py::test](dreamerjax/loop.py)\n"
     )
     found = run(*command, cwd=tmp_path, path=ROOT)
     assert found.returncode == 1
@@ -124,6 +131,9 @@ def test_documentation_faults_are_found(tmp_path: Path) -> None:
         "make gone",
         "python -m dreamerjax.gone",
         "unknown key train.sed",
+        "link to PLACES.md#no-heading: no such heading",
+        "link to PLACES.md#again-2: no such heading",
+        "link to dreamerjax/loop.py: it does not define test",
     ]
     assert all(text in found.stdout for text in wanted), found.stdout
     assert len(found.stdout.splitlines()) == len(wanted)
