@@ -219,7 +219,7 @@ def state_to_dict(state: TrainState) -> dict[str, Any]:
 
 
 def state_from_dict(packed: dict[str, Any], like: TrainState) -> TrainState:
-    """The inverse of `pack`; `like` gives the structure."""
+    """The inverse of `state_to_dict`; `like` gives the structure."""
     raw = like._replace(key=jax.random.key_data(like.key))
     state: TrainState = jax.tree.map(jnp.asarray, flax.serialization.from_state_dict(raw, packed))
     return state._replace(key=jax.random.wrap_key_data(state.key))
