@@ -28,6 +28,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from dreamerjax.core.errors import UserError
+from dreamerjax.storage import checkpoints
 from dreamerjax.storage.checkpoints import CheckpointStore, saved_in
 from dreamerjax.storage.leaves import CHUNK, DamagedError, flatten, pack, unflatten, unpack
 
@@ -301,6 +302,17 @@ def test_nothing_undamaged_is_one_line(tmp_path: Path, caplog: pytest.LogCapture
     with caplog.at_level(logging.ERROR), pytest.raises(UserError, match=r"save_000002, .*save_000001") as caught:
         CheckpointStore(tmp_path, keep=2).restore()
     assert caught.value.exit_code == 1
+
+
+def test_another_layout_is_refused_in_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: Any) -> None:
+    """It is not damaged, and nothing older is taken in its place."""
+    store = CheckpointStore(tmp_path, keep=2)
+    store.save(1, {"a": np.ones(3)}, None, {})
+    monkeypatch.setattr(checkpoints, "LAYOUT", 3)
+    with pytest.raises(UserError, match=r"save_000001 was written by another version of dreamerjax"):
+        store.restore()
+    assert caplog.text == ""
+    store.close()
 
 
 def test_full_disk_is_one_line_and_spares_the_earlier(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
