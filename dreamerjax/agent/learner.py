@@ -113,29 +113,19 @@ class Learner:
         *,
         jit: bool,
     ) -> None:
-        self._networks, self._options = networks, options
         self._devices = devices if jit else devices[:1]
         self.acting = jax.tree.map(np.asarray, acting_params(state.newest))
         self._jit = jit
         self._state = replicate(state, devices) if jit else state
-        self._programs: dict[Trains, Any] = {}
 
-    def _program(self, trains: Trains) -> Any:
-        """The update of some parts, compiled when it is first asked for: a run that always trains all has one program."""
-        if trains not in self._programs:
-            axis_name = AXIS if self._jit else None
-            program = partial(updates, self._networks, replace(self._options, trains=trains), axis_name=axis_name)
-            if self._jit:
-                program = jax.pmap(
-                    program,
-                    axis_name=AXIS,
-                    in_axes=(None, 0, 0),
-                    out_axes=(0, None, 0, None),
-                    donate_argnums=(1,),
-                    devices=self._devices,
-                )
-            self._programs[trains] = program
-        return self._programs[trains]
+        def program(trains: Trains) -> Any:
+            axis_name = AXIS if jit else None
+            function = partial(updates, networks, replace(options, trains=trains), axis_name=axis_name)
+            axes: dict[str, Any] = {"in_axes": (None, 0, 0), "out_axes": (0, None, 0, None)}
+            return jax.pmap(function, AXIS, **axes, donate_argnums=(1,), devices=devices) if jit else function
+
+        # Each is compiled when it is first called: a run that always trains everything has one program.
+        self._programs = {trains: program(trains) for trains in Trains}
 
     def update(self, hyper: Hyper, batches: Batch, trains: Trains = Trains.everything) -> tuple[dict[str, Any], Any]:
         """Run K updates on NumPy batches [K, T, B, ...]; returns device metrics {name: [K]} and latents for `latents`.
@@ -144,7 +134,7 @@ class Learner:
         """
         if self._jit:
             batches = split_batches(batches, len(self._devices))
-        self._state, metrics, latents, acting = self._program(trains)(hyper, self._state, batches)
+        self._state, metrics, latents, acting = self._programs[trains](hyper, self._state, batches)
         self.acting = jax.tree.map(lambda leaf: leaf.addressable_shards[0].data, acting) if self._jit else acting
         return metrics, latents
 
