@@ -31,7 +31,7 @@ class Networks:
 
 
 def build_networks(spec: EnvSpec, config: ModelConfig) -> Networks:
-    """Modules for an environment's spaces. No parameters yet: see `agent.init`."""
+    """Modules for an environment's spaces. No parameters yet: see `agent.state.init_train_state`."""
     bin_scheme = scalars.Bins.symexp if config.bins.spacing is BinSpacing.symexp else scalars.Bins.symlog
     bins = bin_scheme(config.bins.count, config.bins.low, config.bins.high)
     units = config.units

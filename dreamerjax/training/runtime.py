@@ -1,4 +1,4 @@
-"""The process around a run: JAX's start-up, signals, and the time since the process began."""
+"""The process around a run: JAX's start-up, its profiler, signals, time and memory."""
 
 from __future__ import annotations
 
