@@ -56,8 +56,7 @@ class ProgressDisplay:
         """Takes over logged metrics: episode returns, evaluations and losses."""
         if "episode/return" in numbers:
             self._returns.append(numbers["episode/return"])
-        shown = {key: value for key, value in numbers.items() if key.startswith(("eval/", "loss/"))}
-        self._latest = {**self._latest, **shown}  # replaced, not changed: the panel's thread may be reading it
+        self._latest = {**self._latest, **numbers}  # replaced, not changed: the panel's thread may be reading it
 
     def message(self, text: str) -> None:
         """Prints one line; above the panel where there is one."""

@@ -110,7 +110,7 @@ def test_unwritable_file_is_one_line(tmp_path: Path) -> None:
 
 def test_pictures_reach_tensorboard(tmp_path: Path) -> None:
     path = write_calibration(examination(), tmp_path, 7, "x")[0]
-    with RunLogger(tmp_path, progress=False) as logger:
+    with RunLogger(tmp_path) as logger:
         logger.image("gap/dream_reality", path, step=7)
         logger.image("again", path.read_bytes(), step=8)
         with pytest.raises(ValueError, match="broken: not a PNG"):
