@@ -17,7 +17,7 @@ from dreamerjax.config.schema import Config
 from dreamerjax.core.run_directory import RunDirectory
 from dreamerjax.envs import env_spec, make_env
 from dreamerjax.envs.adapter import Adapter
-from dreamerjax.envs.factory import find_registration, gymnasium_env
+from dreamerjax.envs.factory import gymnasium_env
 from dreamerjax.networks.build import build_networks
 from dreamerjax.storage import compatibility
 from dreamerjax.storage.checkpoints import CheckpointStore, Restored
@@ -85,4 +85,4 @@ class Agent:
 
         Raises UserError if it cannot be built.
         """
-        return gymnasium_env(find_registration(self.config.env.id), self.config.env, render_mode)
+        return gymnasium_env(self.config.env, render_mode)

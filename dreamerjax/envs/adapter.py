@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import operator
 from collections import deque
+from functools import reduce
 from typing import Any, SupportsFloat
 
 import gymnasium as gym
@@ -22,6 +24,7 @@ class Adapter(gym.Wrapper[Arrays, np.ndarray, Any, Any]):
 
     def __init__(self, env: gym.Env[Any, Any], view: ImageView = spaces.AS_THEY_ARE) -> None:
         super().__init__(env)
+        self._view = view
         spec = spaces.env_spec(env.observation_space, env.action_space, view)
         self._leaves = spaces.leaves(env.observation_space, view)
         images = [name for name, entry in spec.observations.items() if entry.is_image and view.frames > 1]
@@ -46,15 +49,8 @@ class Adapter(gym.Wrapper[Arrays, np.ndarray, Any, Any]):
 
     def flatten(self, observation: Any) -> Arrays:
         """The environment's own newest observation as flat named arrays, without a batch axis."""
-        flat = {}
-        for leaf in self._leaves:
-            value = observation
-            for key in leaf.path:
-                value = value[key]
-            flat[leaf.name] = leaf.convert(value)
+        flat = {leaf.name: leaf.convert(reduce(operator.getitem, leaf.path, observation)) for leaf in self._leaves}
         for name, frames in self._frames.items():
-            frames.append(flat[name])
-            while len(frames) < (frames.maxlen or 0):
-                frames.append(flat[name])
+            frames.extend([flat[name]] * max(1, self._view.frames - len(frames)))
             flat[name] = np.concatenate(frames, axis=-1)
         return flat

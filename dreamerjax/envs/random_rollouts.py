@@ -13,12 +13,12 @@ from typing import Any
 
 import numpy as np
 
-from dreamerjax.core.errors import UserError
+from dreamerjax.core.errors import EnvironmentFault, UserError
 from dreamerjax.core.types import ActFunction, ActionSpec, Arrays, EnvSpec
-from dreamerjax.envs import EnvironmentFault, Envs, Progress, Purpose, Snapshot, Stepper, episode_seed
+from dreamerjax.envs import Envs, Progress, Purpose, Snapshot, Stepper, episode_seed
 from dreamerjax.envs.adapter import Adapter
-from dreamerjax.envs.checks import require_finite_reward, require_valid
 from dreamerjax.envs.membership import Mismatch, mismatches
+from dreamerjax.envs.stepper import require_finite_reward, require_valid
 
 
 def random_policy(action_spec: ActionSpec, rng: np.random.Generator) -> ActFunction:

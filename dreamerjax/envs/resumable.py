@@ -8,8 +8,8 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 
+from dreamerjax.core.errors import EnvironmentFault
 from dreamerjax.core.types import Arrays
-from dreamerjax.envs.faults import EnvironmentFault
 
 
 @dataclass(frozen=True)
@@ -56,30 +56,20 @@ class Resumable(gym.Wrapper[Arrays, np.ndarray, Arrays, np.ndarray]):
         """
         assert self.pending is not None
         snapshot, self.pending = self.pending, None
+        count, return_ = len(snapshot.actions), 0.0
         try:
-            observation, return_ = self._replay(snapshot)
-        except (EnvironmentFault, EarlyEnd) as error:
+            observation, _ = self.reset(seed=snapshot.seed, options={})
+            for index, action in enumerate(snapshot.actions):
+                observation, reward, terminated, truncated, _ = self.step(action)
+                return_ += reward
+                if terminated or truncated:
+                    return f"the episode ended after {index + 1} of the same {count} actions"
+        except EnvironmentFault as error:
             return str(error)
         for name, expected in snapshot.observation.items():
             if not np.array_equal(observation[name], expected):
-                return f"observation {name!r} differs after the same seed and {len(snapshot.actions)} actions"
-        if return_ != snapshot.return_:
-            return f"the return differs after the same seed and {len(snapshot.actions)} actions"
-        return ""
-
-    def _replay(self, snapshot: Snapshot) -> tuple[Arrays, float]:
-        observation, _ = self.reset(seed=snapshot.seed, options={})
-        return_ = 0.0
-        for index, action in enumerate(snapshot.actions):
-            observation, reward, terminated, truncated, _ = self.step(action)
-            return_ += reward
-            if terminated or truncated:
-                raise EarlyEnd(f"the episode ended after {index + 1} of the same {len(snapshot.actions)} actions")
-        return observation, return_
+                return f"observation {name!r} differs after the same seed and {count} actions"
+        return "" if return_ == snapshot.return_ else f"the return differs after the same seed and {count} actions"
 
     def _fault(self, method: str, error: Exception) -> EnvironmentFault:
         return EnvironmentFault(f"environment {self._name} raised {type(error).__name__} in {method}: {error}")
-
-
-class EarlyEnd(Exception):
-    """A replayed episode ended before its last action."""

@@ -39,7 +39,7 @@ def test_new_run_holds_what_the_layout_says(tmp_path: Path) -> None:
     assert run.checkpoints.is_dir()
     assert run.media.is_dir()
     assert not run.summary.exists()
-    run.write_summary({"outcome": "failed", "return": float("nan"), "steps": np.int64(5)})
+    write_json(run.summary, {"outcome": "failed", "return": float("nan"), "steps": np.int64(5)})
     assert json.loads(run.summary.read_text()) == {"outcome": "failed", "return": "NaN", "steps": 5}
     run.close()
     run.close()
