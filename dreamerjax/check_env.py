@@ -19,9 +19,9 @@ from gymnasium.utils.env_checker import check_env
 
 from dreamerjax.config.cli import main
 from dreamerjax.config.schema import Config, EnvConfig
+from dreamerjax.core.errors import UserError
 from dreamerjax.core.types import ActionSpec, EnvSpec, ObservationSpec
 from dreamerjax.envs import env_spec, make_env, make_vector_env
-from dreamerjax.envs.adapter import Adapter
 from dreamerjax.envs.findings import problems, remarks
 from dreamerjax.envs.random_rollouts import Alone, Together, play_alone, play_together
 
@@ -37,9 +37,8 @@ def run(config: Config) -> int:
     """Play the environment with a random policy and print what it is, what was met, and what is wrong with it."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.filterwarnings("ignore", _NOISE)
-        with closing(make_env(config.env)) as outermost:
-            env, registered = outermost.env, outermost.spec
-            assert isinstance(env, Adapter)
+        with closing(make_env(config.env)) as env:
+            registered = env.spec
             assert registered is not None
             spec = env_spec(env.observation_space, env.action_space)
             print("\n".join(introduction(config.env, registered, env.env, spec)), flush=True)
@@ -56,9 +55,12 @@ def run(config: Config) -> int:
 
 
 def side_by_side(config: Config, spec: EnvSpec) -> Together:
-    """Play the vector environment of training."""
+    """Play the vector environment of training, until something happens that would end it."""
     with closing(make_vector_env(config.env, config.env.num_envs)) as envs:
-        return play_together(envs, spec, config.train.seed, SECONDS_TOGETHER)
+        try:
+            return play_together(envs, spec, config.train.seed, SECONDS_TOGETHER)
+        except UserError as error:
+            return Together(fault=str(error))
 
 
 def complaints_of_gymnasium(env: gym.Env[Any, Any]) -> list[str]:

@@ -1,19 +1,19 @@
 """Gymnasium environments as the agent sees them: flat named arrays in, ActionSpec actions out."""
 
 from dreamerjax.core.errors import EnvironmentFault
+from dreamerjax.envs.adapter import Adapter, Snapshot
 from dreamerjax.envs.factory import make_env
 from dreamerjax.envs.progress import Progress, Purpose, episode_seed
-from dreamerjax.envs.resumable import Resumable, Snapshot
 from dreamerjax.envs.spaces import env_spec
 from dreamerjax.envs.stepper import Stepper
 from dreamerjax.envs.vector import Envs, make_vector_env
 
 __all__ = [
+    "Adapter",
     "EnvironmentFault",
     "Envs",
     "Progress",
     "Purpose",
-    "Resumable",
     "Snapshot",
     "Stepper",
     "env_spec",

@@ -15,7 +15,6 @@ from dreamerjax.core.errors import UserError
 from dreamerjax.envs import extras
 from dreamerjax.envs.adapter import Adapter
 from dreamerjax.envs.image_view import ImageView
-from dreamerjax.envs.resumable import Resumable
 
 
 def find_registration(env_id: str) -> Registration:
@@ -35,7 +34,7 @@ def find_registration(env_id: str) -> Registration:
         raise UserError(f"env.id={env_id}: {type(error).__name__}: {error}") from error
 
 
-def make_env(config: EnvConfig, render_mode: str | None = None, registration: Registration | None = None) -> Resumable:
+def make_env(config: EnvConfig, render_mode: str | None = None, registration: Registration | None = None) -> Adapter:
     """The environment of the configuration, with observations and actions as its `env_spec` says.
 
     `action_repeat` sums the rewards of the repeats; `time_limit` replaces the environment's own limit and, like it,
@@ -46,7 +45,7 @@ def make_env(config: EnvConfig, render_mode: str | None = None, registration: Re
     """
     env = gymnasium_env(config, render_mode, registration)
     try:
-        return Resumable(Adapter(env, ImageView.from_config(config)), config.id)
+        return Adapter(env, config.id, ImageView.from_config(config))
     except UserError as error:
         env.close()
         raise UserError(f"env.id={config.id}: {error}") from error

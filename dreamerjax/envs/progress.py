@@ -7,7 +7,7 @@ from enum import IntEnum
 import numpy as np
 
 from dreamerjax.core.types import ActionSpec, Arrays
-from dreamerjax.envs.resumable import Snapshot
+from dreamerjax.envs.adapter import Snapshot
 
 
 class Purpose(IntEnum):
