@@ -59,7 +59,6 @@ def collect_meta(
     family: Any,
     devices: Sequence[str],
     seed: int,
-    command: Sequence[str] | None = None,
 ) -> dict[str, Any]:
     """The content of meta.json: what the run asks, and all that is needed to run it again.
 
@@ -69,7 +68,6 @@ def collect_meta(
         family: JSON-able fingerprint of what fixes the model.
         devices: one description per device.
         seed: of the run.
-        command: the command line; this process's own by default.
     """
     commit, dirty = git_state(Path(__file__).resolve().parents[2])
     return {
@@ -77,7 +75,7 @@ def collect_meta(
         "primary_metric": primary_metric,
         "family": family,
         "seed": seed,
-        "command": shlex.join(command if command is not None else sys.orig_argv),
+        "command": shlex.join(sys.orig_argv),
         "started": datetime.now().astimezone().isoformat(timespec="seconds"),
         "git": {"commit": commit, "dirty": dirty},
         "versions": package_versions(),

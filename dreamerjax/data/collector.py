@@ -26,15 +26,10 @@ class Episode:
 
 def record_fields(spec: EnvSpec, latents: Mapping[str, Field]) -> dict[str, Field]:
     """The fields of a replay record (shape, dtype): observations, reward, action, flags, and the policy's latents."""
-    observations: dict[str, Field] = {name: (entry.shape, entry.dtype) for name, entry in spec.observations.items()}
-    flags: dict[str, Field] = dict.fromkeys(("is_first", "is_last", "is_terminal"), ((), np.bool_))
-    return {
-        **observations,
-        "reward": ((), np.float32),
-        "action": (spec.action.shape, spec.action.dtype),
-        **flags,
-        **latents,
-    }
+    fields: dict[str, Field] = {name: (entry.shape, entry.dtype) for name, entry in spec.observations.items()}
+    fields |= {"reward": ((), np.float32), "action": (spec.action.shape, spec.action.dtype)}
+    fields |= dict.fromkeys(("is_first", "is_last", "is_terminal"), ((), np.bool_))
+    return fields | dict(latents)
 
 
 class Collector:

@@ -10,7 +10,6 @@ import time
 from collections.abc import Callable, Mapping
 from io import BytesIO
 from pathlib import Path
-from types import TracebackType
 from typing import Any, TextIO
 
 from dreamerjax.core.files import file_faults, plain, write_text
@@ -23,7 +22,7 @@ FLUSH_SECONDS = 10.0  # between flushes of the TensorBoard file; metrics.jsonl i
 
 
 class RunLogger:
-    """Logs of one run. A context manager: leaving it closes the files and the display.
+    """Logs of one run.
 
     `scalars` accepts any keys. Three kinds mean something to the display and the learning curve: `episode/return`,
     `eval/<policy>/return_mean` with its `_min`, `_max` and `_std`, and `loss/*`. A value that depends on the machine's
@@ -91,7 +90,7 @@ class RunLogger:
         with file_faults(self.path):
             self._file.write(_line({**numbers, "env_step": int(step), "update": int(updates), WALL_CLOCK: seconds}))
             self._file.flush()
-        self._event_file().scalars(step, numbers)
+        self.events.scalars(step, numbers)
         self._sinks.scalars(int(step), numbers, int(updates))
         self._display.values(numbers)
 
@@ -103,13 +102,12 @@ class RunLogger:
         """Prints a line, above the panel where there is one."""
         self._display.message(text)
 
-    def log_text(self, tag: str, text: str, step: int = 0) -> None:
-        """Puts a text (Markdown) into TensorBoard."""
-        self._event_file().text(step, tag, text)
-
-    def image(self, tag: str, png: bytes | Path, step: int) -> None:
-        """Puts a picture, a PNG or the path of one, into TensorBoard; ValueError for anything else."""
-        self._event_file().image(step, tag, png if isinstance(png, bytes) else png.read_bytes())
+    @property
+    def events(self) -> EventFile:
+        """The run's event file, for texts and pictures; made when it is first asked for."""
+        if self._events is None:
+            self._events = EventFile(self._directory, self._purge_step)
+        return self._events
 
     def close(self) -> None:
         """Ends the sinks and the display, and closes the files. Harmless when repeated."""
@@ -122,17 +120,6 @@ class RunLogger:
         finally:
             if events is not None:
                 events.close()
-
-    def __enter__(self) -> RunLogger:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
-        self.close()
-
-    def _event_file(self) -> EventFile:
-        if self._events is None:
-            self._events = EventFile(self._directory, self._purge_step)
-        return self._events
 
 
 class EventFile:
@@ -164,7 +151,7 @@ class EventFile:
         self._write(step, summary=Summary(value=values))
 
     def text(self, step: int, tag: str, text: str) -> None:
-        """Writes a text."""
+        """Writes a text (Markdown)."""
         from tensorboardX.summary import text as text_summary
 
         self._write(step, summary=text_summary(tag, text))

@@ -132,7 +132,7 @@ class RunState:
         for finding in self.watch.observe({**values, "env_step": step, "update": updates}):
             text = f"{finding.name}: {finding.evidence}"
             self.logger.message(f"step {step}: warning: {text}")
-            self.logger.log_text("findings", text, step)
+            self.logger.events.text(step, "findings", text)
 
     @property
     def env_steps(self) -> int:
