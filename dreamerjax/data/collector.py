@@ -139,11 +139,8 @@ class Collector:
 
     def _abandon(self, lost: np.ndarray) -> None:
         """Truncate the current episodes of the streams in the mask `lost` and begin the next ones."""
-        begun = lost & ~self._is_first
-        if begun.any():
-            self._end(begun.nonzero()[0], self._observations, np.zeros_like(lost))
-        if (untouched := lost & self._is_first).any():
-            self._progress.begin(untouched.nonzero()[0])
+        self._end((lost & ~self._is_first).nonzero()[0], self._observations, np.zeros_like(lost))
+        self._progress.begin((lost & self._is_first).nonzero()[0])
         fresh = self._stepper.reset(lost, self._progress.seeds, self.env_steps)
         for name, values in fresh.items():
             self._observations[name][lost] = values[lost]

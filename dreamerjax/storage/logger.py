@@ -218,11 +218,6 @@ def _sound(line: str) -> dict[str, float] | None:
         return None
 
 
-def without_wall_clock(record: Mapping[str, Any]) -> dict[str, Any]:
-    """A line of metrics without what differs between two equal runs: `time` and all keys under `time/`."""
-    return {key: value for key, value in record.items() if key != WALL_CLOCK and not key.startswith(f"{WALL_CLOCK}/")}
-
-
 def _numbers(record: dict[str, Any]) -> dict[str, Any]:
     return {key: float(value) if isinstance(value, str) else value for key, value in record.items()}
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 PLAIN_SECONDS = 5.0  # between two lines where there is no terminal
 REFRESH_RATE = 4  # refreshes of the panel per second, in a thread of its own
 SAMPLE_SECONDS = 0.5  # between two entries that the speeds are computed from
-SAMPLES = 40  # so many entries, thus speeds over 20 seconds
+SAMPLES = 40  # entries that are kept: speeds are means over 20 seconds
 EPISODES = 20  # the episode return is a mean over so many
 
 

@@ -13,8 +13,9 @@ import numpy as np
 import pytest
 
 from dreamerjax.core.errors import UserError
-from dreamerjax.storage.logger import RunLogger, read_metrics, read_sound_metrics, without_wall_clock
+from dreamerjax.storage.logger import RunLogger, read_metrics, read_sound_metrics
 from dreamerjax.storage.progress import ProgressDisplay
+from tests.e2e.trials import without_wall_clock
 from tests.tensorboard import read_events
 
 
