@@ -9,18 +9,20 @@ import re
 import sys
 import warnings
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 from typing import Any
 
 import gymnasium as gym
 import numpy as np
+from gymnasium.envs.registration import EnvSpec as Registration
 from gymnasium.utils.env_checker import check_env
 
 from dreamerjax.config.cli import main
 from dreamerjax.config.schema import Config, EnvConfig
+from dreamerjax.core.errors import UserError
 from dreamerjax.core.types import ActionSpec, EnvSpec, ObservationSpec
 from dreamerjax.envs import env_spec, make_env, make_vector_env
-from dreamerjax.envs.adapter import Adapter
-from dreamerjax.envs.findings import Facts, problems, remarks
+from dreamerjax.envs.findings import problems, remarks
 from dreamerjax.envs.random_rollouts import Alone, Together, play_alone, play_together
 
 STEPS = 10_000  # of one environment alone
@@ -35,50 +37,39 @@ def run(config: Config) -> int:
     """Play the environment with a random policy and print what it is, what was met, and what is wrong with it."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.filterwarnings("ignore", _NOISE)
-        outermost = make_env(config.env)
-        env = outermost.env
-        assert isinstance(env, Adapter)
-        try:
+        with closing(make_env(config.env)) as env:
+            registered = env.spec
+            assert registered is not None
             spec = env_spec(env.observation_space, env.action_space)
-            facts = gather(config, env)
-            print("\n".join(introduction(config.env, facts, env.env, spec)), flush=True)
+            print("\n".join(introduction(config.env, registered, env.env, spec)), flush=True)
             alone = play_alone(env, spec, config.train.seed, STEPS, SECONDS_ALONE)
             print("\n".join(statistics(alone, spec, config.train.seed)), flush=True)
             together = Together(fault=alone.fault) if alone.fault else side_by_side(config, spec)
-            complaint = complaint_of_gymnasium(env.unwrapped)
-        finally:
-            outermost.close()
+            complaints = complaints_of_gymnasium(env.unwrapped)
     if not together.fault:
         print("\n".join(repetitions(alone, together, config.env)))
-    wrong = list(problems(facts, alone, together))
-    notes = [*remarks(facts, spec, alone, together), *([complaint] if complaint else []), *spoken(caught)]
+    wrong = list(problems(registered, config.model, alone, together))
+    notes = [*remarks(registered, config.model, spec, alone, together), *complaints, *spoken(caught)]
     print("\n".join(verdict(wrong, notes)))
     return 1 if wrong else 0
 
 
-def gather(config: Config, env: gym.Env[Any, Any]) -> Facts:
-    """What the environment was registered with, as far as the configuration does not say otherwise."""
-    registered = env.spec
-    assert registered is not None
-    return Facts(registered.max_episode_steps, registered.nondeterministic, config.model.bins, config.model.standardize)
-
-
 def side_by_side(config: Config, spec: EnvSpec) -> Together:
-    """Play the vector environment of training."""
-    envs = make_vector_env(config.env, config.env.num_envs)
-    try:
-        return play_together(envs, spec, config.train.seed, SECONDS_TOGETHER)
-    finally:
-        envs.close()
+    """Play the vector environment of training, until something happens that would end it."""
+    with closing(make_vector_env(config.env, config.env.num_envs)) as envs:
+        try:
+            return play_together(envs, spec, config.train.seed, SECONDS_TOGETHER)
+        except UserError as error:
+            return Together(fault=str(error))
 
 
-def complaint_of_gymnasium(env: gym.Env[Any, Any]) -> str:
-    """What gymnasium's own checker fails on, apart from the warnings that it gives; "" if nothing."""
+def complaints_of_gymnasium(env: gym.Env[Any, Any]) -> list[str]:
+    """What gymnasium's own checker fails on, apart from the warnings that it gives: the first such thing, if any."""
     try:
         check_env(env, skip_render_check=True, skip_close_check=True)
     except Exception as error:
-        return f"gymnasium's checker: {' '.join(str(error).split()) or type(error).__name__}"
-    return ""
+        return [f"gymnasium's checker: {' '.join(str(error).split()) or type(error).__name__}"]
+    return []
 
 
 def spoken(caught: Sequence[warnings.WarningMessage]) -> list[str]:
@@ -87,9 +78,10 @@ def spoken(caught: Sequence[warnings.WarningMessage]) -> list[str]:
     return [f"warning: {text}" for text in dict.fromkeys(texts)]
 
 
-def introduction(config: EnvConfig, facts: Facts, env: gym.Env[Any, Any], spec: EnvSpec) -> Iterator[str]:
+def introduction(config: EnvConfig, registered: Registration, env: gym.Env[Any, Any], spec: EnvSpec) -> Iterator[str]:
     """What the environment declares, and what the agent makes of it."""
-    limit = "no time limit" if facts.time_limit is None else f"time limit {facts.time_limit:,} steps"
+    steps = registered.max_episode_steps
+    limit = "no time limit" if steps is None else f"time limit {steps:,} steps"
     repeat = f", each action repeated {config.action_repeat} times" if config.action_repeat > 1 else ""
     yield f"{config.id}: {limit}{repeat}"
     yield "\nits spaces, as gymnasium has them"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +17,7 @@ from dreamerjax.config.cli import config_from_yaml
 from dreamerjax.config.schema import Config
 from dreamerjax.core.run_directory import RunDirectory
 from dreamerjax.envs import env_spec, make_env
-from dreamerjax.envs.adapter import Adapter
-from dreamerjax.envs.factory import find_registration, gymnasium_env
+from dreamerjax.envs.factory import gymnasium_env
 from dreamerjax.networks.build import build_networks
 from dreamerjax.storage import compatibility
 from dreamerjax.storage.checkpoints import CheckpointStore, Restored
@@ -31,13 +31,8 @@ class Agent:
     def __init__(self, run: RunDirectory, config: Config, restored: Restored, *, seed: int = 0) -> None:
         """Prefer `load`. Raises UserError if the checkpoint is of another model family than the configuration's."""
         self.run, self.config, self.env_step = run, config, restored.step
-        env = make_env(config.env)
-        try:
-            assert isinstance(env.env, Adapter)
-            self._adapter = env.env
-            self.spec = env_spec(env.observation_space, env.action_space)
-        finally:
-            env.close()
+        with closing(make_env(config.env)) as self._adapter:
+            self.spec = env_spec(self._adapter.observation_space, self._adapter.action_space)
         compatibility.require_same(restored.info["family"], compatibility.fingerprint(config, self.spec), str(run.path))
         self.networks = build_networks(self.spec, config.model)
         saved = restored.arrays["train"]
@@ -85,4 +80,4 @@ class Agent:
 
         Raises UserError if it cannot be built.
         """
-        return gymnasium_env(find_registration(self.config.env.id), self.config.env, render_mode)
+        return gymnasium_env(self.config.env, render_mode)

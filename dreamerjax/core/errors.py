@@ -1,4 +1,4 @@
-"""The one exception type whose message is meant for the user."""
+"""Exceptions whose message is meant for the user."""
 
 
 class UserError(Exception):
@@ -10,3 +10,10 @@ class UserError(Exception):
     def __init__(self, message: str, exit_code: int = 2) -> None:
         super().__init__(" ".join(message.split()))
         self.exit_code = exit_code
+
+
+class EnvironmentFault(UserError):
+    """An environment raised in `reset` or `step`, or its process died. Entry points exit with 1."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, exit_code=1)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.metadata
-import json
 import os
 import platform
 import re
@@ -60,7 +59,6 @@ def collect_meta(
     family: Any,
     devices: Sequence[str],
     seed: int,
-    command: Sequence[str] | None = None,
 ) -> dict[str, Any]:
     """The content of meta.json: what the run asks, and all that is needed to run it again.
 
@@ -70,7 +68,6 @@ def collect_meta(
         family: JSON-able fingerprint of what fixes the model.
         devices: one description per device.
         seed: of the run.
-        command: the command line; this process's own by default.
     """
     commit, dirty = git_state(Path(__file__).resolve().parents[2])
     return {
@@ -78,7 +75,7 @@ def collect_meta(
         "primary_metric": primary_metric,
         "family": family,
         "seed": seed,
-        "command": shlex.join(command if command is not None else sys.orig_argv),
+        "command": shlex.join(sys.orig_argv),
         "started": datetime.now().astimezone().isoformat(timespec="seconds"),
         "git": {"commit": commit, "dirty": dirty},
         "versions": package_versions(),
@@ -101,7 +98,7 @@ class RunDirectory:
         self.checkpoints = path / "checkpoints"
         self.media = path / "media"
         self.summary = path / "summary.json"
-        self._lock: FileLock | None = None
+        self._lock = FileLock(path / ".lock", thread_local=False)
 
     @classmethod
     def create(cls, root: str | Path, name: str, config_yaml: str, meta: dict[str, Any]) -> RunDirectory:
@@ -139,8 +136,7 @@ class RunDirectory:
     @property
     def meta(self) -> dict[str, Any]:
         """The content of meta.json."""
-        content: dict[str, Any] = json.loads((self.path / "meta.json").read_text(encoding="utf-8"))
-        return content
+        return read_json_object(self.path / "meta.json")
 
     def lock(self) -> None:
         """Claims the run for this process until `close` or the process's end, however it ends.
@@ -148,37 +144,27 @@ class RunDirectory:
         Raises:
             UserError: another process holds it.
         """
-        lock = FileLock(self.path / ".lock", thread_local=False)
         holder = self.path / ".lock.pid"
         with file_faults(self.path):
             try:
-                lock.acquire(blocking=False)
+                self._lock.acquire(blocking=False)
             except Timeout:
                 raise UserError(f"run {self.path} is being trained by another process{_pid(holder)}", exit_code=1) from None
-        self._lock = lock
         write_text(holder, f"{os.getpid()}\n")
 
     def in_training(self) -> bool:
-        """Whether a process trains in it now. To find out, the lock is held for an instant; False where that is not allowed."""
-        lock = FileLock(self.path / ".lock", thread_local=False)
+        """Whether another process trains in it now: the lock is held for an instant; False where that is not allowed."""
         try:
-            lock.acquire(blocking=False)
+            with self._lock.acquire(blocking=False):
+                return False
         except Timeout:
             return True
         except OSError:
             return False
-        lock.release()
-        return False
-
-    def write_summary(self, summary: dict[str, Any]) -> None:
-        """Writes summary.json, the outcome: also of a run that failed or was interrupted."""
-        write_json(self.summary, summary)
 
     def close(self) -> None:
-        """Gives the lock back."""
-        if self._lock is not None:
-            self._lock.release()
-            self._lock = None
+        """Gives the lock back. Harmless when repeated."""
+        self._lock.release()
 
 
 def find_run(path: str | Path, root: str | Path = "runs") -> Path:

@@ -1,8 +1,4 @@
-"""Every pytree that crosses a wall between two rooms, with the shapes of its fields.
-
-Legend: T time, B batch, K updates per call, D deterministic state, S x C stochastic groups x classes, A encoded action,
-N environment streams.
-"""
+"""What every room calls an array, and what an environment looks like to the agent: its observations and actions."""
 
 from __future__ import annotations
 

@@ -26,15 +26,10 @@ class Episode:
 
 def record_fields(spec: EnvSpec, latents: Mapping[str, Field]) -> dict[str, Field]:
     """The fields of a replay record (shape, dtype): observations, reward, action, flags, and the policy's latents."""
-    observations: dict[str, Field] = {name: (entry.shape, entry.dtype) for name, entry in spec.observations.items()}
-    flags: dict[str, Field] = dict.fromkeys(("is_first", "is_last", "is_terminal"), ((), np.bool_))
-    return {
-        **observations,
-        "reward": ((), np.float32),
-        "action": (spec.action.shape, spec.action.dtype),
-        **flags,
-        **latents,
-    }
+    fields: dict[str, Field] = {name: (entry.shape, entry.dtype) for name, entry in spec.observations.items()}
+    fields |= {"reward": ((), np.float32), "action": (spec.action.shape, spec.action.dtype)}
+    fields |= dict.fromkeys(("is_first", "is_last", "is_terminal"), ((), np.bool_))
+    return fields | dict(latents)
 
 
 class Collector:
@@ -144,11 +139,8 @@ class Collector:
 
     def _abandon(self, lost: np.ndarray) -> None:
         """Truncate the current episodes of the streams in the mask `lost` and begin the next ones."""
-        begun = lost & ~self._is_first
-        if begun.any():
-            self._end(begun.nonzero()[0], self._observations, np.zeros_like(lost))
-        if (untouched := lost & self._is_first).any():
-            self._progress.begin(untouched.nonzero()[0])
+        self._end((lost & ~self._is_first).nonzero()[0], self._observations, np.zeros_like(lost))
+        self._progress.begin((lost & self._is_first).nonzero()[0])
         fresh = self._stepper.reset(lost, self._progress.seeds, self.env_steps)
         for name, values in fresh.items():
             self._observations[name][lost] = values[lost]

@@ -1,4 +1,4 @@
-"""The open loops of an examination: what an agent sees coming when it knows nothing but what is done."""
+"""The open loops of a calibration: what an agent sees coming when it knows nothing but what is done."""
 
 from __future__ import annotations
 

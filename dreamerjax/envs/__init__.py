@@ -1,20 +1,19 @@
 """Gymnasium environments as the agent sees them: flat named arrays in, ActionSpec actions out."""
 
-from dreamerjax.envs.checks import Purpose, episode_seed
+from dreamerjax.core.errors import EnvironmentFault
+from dreamerjax.envs.adapter import Adapter, Snapshot
 from dreamerjax.envs.factory import make_env
-from dreamerjax.envs.faults import EnvironmentFault
-from dreamerjax.envs.progress import Progress
-from dreamerjax.envs.resumable import Resumable, Snapshot
+from dreamerjax.envs.progress import Progress, Purpose, episode_seed
 from dreamerjax.envs.spaces import env_spec
 from dreamerjax.envs.stepper import Stepper
 from dreamerjax.envs.vector import Envs, make_vector_env
 
 __all__ = [
+    "Adapter",
     "EnvironmentFault",
     "Envs",
     "Progress",
     "Purpose",
-    "Resumable",
     "Snapshot",
     "Stepper",
     "env_spec",

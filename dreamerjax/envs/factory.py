@@ -15,7 +15,6 @@ from dreamerjax.core.errors import UserError
 from dreamerjax.envs import extras
 from dreamerjax.envs.adapter import Adapter
 from dreamerjax.envs.image_view import ImageView
-from dreamerjax.envs.resumable import Resumable
 
 
 def find_registration(env_id: str) -> Registration:
@@ -35,32 +34,28 @@ def find_registration(env_id: str) -> Registration:
         raise UserError(f"env.id={env_id}: {type(error).__name__}: {error}") from error
 
 
-def make_env(config: EnvConfig, render_mode: str | None = None) -> Resumable:
+def make_env(config: EnvConfig, render_mode: str | None = None, registration: Registration | None = None) -> Adapter:
     """The environment of the configuration, with observations and actions as its `env_spec` says.
 
     `action_repeat` sums the rewards of the repeats; `time_limit` replaces the environment's own limit and, like it,
     counts steps before repeating. `pixels` adds what `render` returns as the observation "image", once per repeated action.
+    A `registration` takes the place of the id: in a worker process, the id may not be registered.
 
     Raises UserError if the id is unknown, the environment cannot be built, or a space is not supported.
     """
-    return build_env(find_registration(config.id), config, render_mode)
-
-
-def build_env(registration: Registration, config: EnvConfig, render_mode: str | None = None) -> Resumable:
-    """`make_env` with the registration already found."""
-    env = gymnasium_env(registration, config, render_mode)
+    env = gymnasium_env(config, render_mode, registration)
     try:
-        return Resumable(Adapter(env, ImageView.from_config(config)), config.id)
+        return Adapter(env, config.id, ImageView.from_config(config))
     except UserError as error:
         env.close()
         raise UserError(f"env.id={config.id}: {error}") from error
 
 
-def gymnasium_env(registration: Registration, config: EnvConfig, render_mode: str | None = None) -> gym.Env[Any, Any]:
-    """The environment with its own spaces: time limit, repeated actions and pixels as configured.
-
-    Raises UserError if it cannot be built.
-    """
+def gymnasium_env(
+    config: EnvConfig, render_mode: str | None = None, registration: Registration | None = None
+) -> gym.Env[Any, Any]:
+    """`make_env` with the environment's own spaces: time limit, repeated actions and pixels as configured."""
+    registration = registration or find_registration(config.id)
     kwargs: dict[str, Any] = dict(config.kwargs)
     if render_mode is not None or config.pixels is not Pixels.none:
         kwargs["render_mode"] = render_mode or "rgb_array"

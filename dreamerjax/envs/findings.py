@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 import numpy as np
+from gymnasium.envs.registration import EnvSpec as Registration
 
-from dreamerjax.config.schema import BinsConfig
+from dreamerjax.config.schema import ModelConfig
 from dreamerjax.core.types import EnvSpec
 from dreamerjax.envs.membership import Kind
 from dreamerjax.envs.random_rollouts import Alone, Together
@@ -19,29 +19,19 @@ SLOW = 100.0  # environment steps a second
 ADVICE = "draw from self.np_random, which super().reset(seed=seed) seeds, and share nothing between environments"
 
 
-@dataclass(frozen=True)
-class Facts:
-    """What the environment says about itself, and how it is configured."""
-
-    time_limit: int | None  # environment steps; None: there is none
-    nondeterministic: bool  # registered as such
-    bins: BinsConfig
-    standardize: bool  # `model.standardize`
-
-
-def problems(facts: Facts, alone: Alone, together: Together) -> Iterator[str]:
+def problems(registered: Registration, model: ModelConfig, alone: Alone, together: Together) -> Iterator[str]:
     """What would break training or mislead it."""
     if fault := alone.fault or together.fault:
         yield f"training would end with: {fault}"
     for found, count in alone.outside.items():
         if found.kind is not Kind.precision:
             yield f"observation {found.name!r} {found.words} ({count:,} of {alone.observations:,} observations)"
-    if alone.complete and not alone.returns and facts.time_limit is None:
+    if alone.complete and not alone.returns and registered.max_episode_steps is None:
         yield (
             f"no episode ended within {alone.steps:,} steps and there is no time limit: an evaluation, which plays whole "
             "episodes, might never end; set env.time_limit"
         )
-    limits = np.array([facts.bins.low, facts.bins.high])
+    limits = np.array([model.bins.low, model.bins.high])
     low, high = np.sign(limits) * np.expm1(np.abs(limits))
     values = [*alone.rewards, *alone.returns]
     if values and not low <= min(values) <= max(values) <= high:
@@ -49,25 +39,25 @@ def problems(facts: Facts, alone: Alone, together: Together) -> Iterator[str]:
             f"rewards and returns are {min(values):.4g} to {max(values):.4g}, but model.bins holds {low:.4g} to {high:.4g}: "
             "scale the rewards down"
         )
-    if together.reset_differs and not facts.nondeterministic:
+    if together.reset_differs and not registered.nondeterministic:
         yield f"reset ignores its seed: {together.reset_differs}; {ADVICE}"
-    elif together.play_differs and not facts.nondeterministic:
+    elif together.play_differs and not registered.nondeterministic:
         yield f"not deterministic: {together.play_differs}, so a run cannot be repeated or resumed exactly; {ADVICE}"
 
 
-def remarks(facts: Facts, spec: EnvSpec, alone: Alone, together: Together) -> Iterator[str]:
+def remarks(registered: Registration, model: ModelConfig, spec: EnvSpec, alone: Alone, together: Together) -> Iterator[str]:
     """What training survives, but the environment's author should know."""
     for found in alone.outside:
         if found.kind is Kind.precision:
             yield f"observation {found.name!r} {found.words}: it is converted"
-    if not alone.fault and not alone.returns and (facts.time_limit is not None or not alone.complete):
+    if not alone.fault and not alone.returns and (registered.max_episode_steps is not None or not alone.complete):
         yield f"no episode ended within {alone.steps:,} steps"
     if alone.fault or together.fault:  # the rest may look different once that is mended
         return
     yield from _ends(alone)
     yield from _rewards(alone)
-    yield from _components(facts, spec, alone)
-    yield from _repetitions(facts, together)
+    yield from _components(model, spec, alone)
+    yield from _repetitions(registered, together)
 
 
 def _ends(alone: Alone) -> Iterator[str]:
@@ -91,7 +81,7 @@ def _rewards(alone: Alone) -> Iterator[str]:
         )
 
 
-def _components(facts: Facts, spec: EnvSpec, alone: Alone) -> Iterator[str]:
+def _components(model: ModelConfig, spec: EnvSpec, alone: Alone) -> Iterator[str]:
     for name, low in alone.low.items():
         high = alone.high[name]
         if spec.observations[name].is_image:
@@ -102,7 +92,7 @@ def _components(facts: Facts, spec: EnvSpec, alone: Alone) -> Iterator[str]:
             yield f"observation {name!r}: {_listed(constant)} never changed"
         if spec.observations[name].is_discrete:
             continue
-        if not facts.standardize and (still := ~constant & (high - low < STILL)).any():
+        if not model.standardize and (still := ~constant & (high - low < STILL)).any():
             yield (
                 f"observation {name!r}: {_listed(still)} moved by less than {STILL:g}: errors in that hardly weigh in the "
                 "model's loss; scale it up, or model.standardize=true"
@@ -111,9 +101,9 @@ def _components(facts: Facts, spec: EnvSpec, alone: Alone) -> Iterator[str]:
             yield f"observation {name!r}: {_listed(far)} reached a size above {FAR:g}; scale it to about 1"
 
 
-def _repetitions(facts: Facts, together: Together) -> Iterator[str]:
+def _repetitions(registered: Registration, together: Together) -> Iterator[str]:
     differs = together.reset_differs or together.play_differs
-    if differs and facts.nondeterministic:
+    if differs and registered.nondeterministic:
         yield f"not deterministic, as it is registered: {differs}, so a run cannot be repeated or resumed exactly"
     if not differs and not together.seed_matters:
         yield "another seed leads to the same episode: either the beginning is fixed, or reset ignores its seed"

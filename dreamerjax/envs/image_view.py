@@ -44,17 +44,15 @@ class ImageView:
 
         Shrunk by the mean over the area of each pixel: a pole that is narrower than a pixel still leaves its shade.
         """
-        gray = self.grayscale and image.ndim == 3 and image.shape[2] == 3
         whole = image[:, :, None] if image.ndim == 2 else image
-        size = self.size or whole.shape[:2]
+        size, is_color = self.size or whole.shape[:2], whole.shape[2] == 3
+        gray = self.grayscale and is_color
         if not gray and self.crop == WHOLE and size == whole.shape[:2]:
             return whole
-        if whole.shape[2] not in (1, 3):
-            return np.concatenate([self._resized(whole[:, :, i], size)[:, :, None] for i in range(whole.shape[2])], axis=2)
-        shown = self._resized(whole[:, :, 0] if whole.shape[2] == 1 else whole, size, gray=gray)
-        return shown[:, :, None] if shown.ndim == 2 else shown
+        pictures = [whole] if is_color else np.moveaxis(whole, 2, 0)
+        return np.dstack([self._resized(picture, size, gray=gray) for picture in pictures])
 
-    def _resized(self, image: np.ndarray, size: tuple[int, int], *, gray: bool = False) -> np.ndarray:
+    def _resized(self, image: np.ndarray, size: tuple[int, int], *, gray: bool) -> np.ndarray:
         picture = Image.fromarray(image)
         if gray:
             picture = picture.convert("L")

@@ -1,12 +1,26 @@
-"""What has happened so far in each stream's current training episode."""
+"""Episodes: their seeds, and what has happened so far in those that are being played for training."""
 
 from __future__ import annotations
+
+from enum import IntEnum
 
 import numpy as np
 
 from dreamerjax.core.types import ActionSpec, Arrays
-from dreamerjax.envs.checks import Purpose, episode_seed
-from dreamerjax.envs.resumable import Snapshot
+from dreamerjax.envs.adapter import Snapshot
+
+
+class Purpose(IntEnum):
+    """Keeps the episodes of training and evaluation apart."""
+
+    training = 0
+    evaluation = 1
+
+
+def episode_seed(seed: int, purpose: Purpose, stream: int, episode: int) -> int:
+    """The reset seed (31 bits) of one episode of one stream: always the same, whatever else the run does."""
+    sequence = np.random.SeedSequence((seed, int(purpose), stream, episode))
+    return int(sequence.generate_state(1)[0] >> 1)
 
 
 class Progress:

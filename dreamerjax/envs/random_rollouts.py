@@ -13,12 +13,11 @@ from typing import Any
 
 import numpy as np
 
-from dreamerjax.core.errors import UserError
+from dreamerjax.core.errors import EnvironmentFault, UserError
 from dreamerjax.core.types import ActFunction, ActionSpec, Arrays, EnvSpec
-from dreamerjax.envs import EnvironmentFault, Envs, Progress, Purpose, Snapshot, Stepper, episode_seed
-from dreamerjax.envs.adapter import Adapter
-from dreamerjax.envs.checks import require_finite_reward, require_valid
+from dreamerjax.envs import Adapter, Envs, Progress, Purpose, Snapshot, Stepper, episode_seed
 from dreamerjax.envs.membership import Mismatch, mismatches
+from dreamerjax.envs.stepper import require_finite_reward, require_valid
 
 
 def random_policy(action_spec: ActionSpec, rng: np.random.Generator) -> ActFunction:
@@ -77,7 +76,8 @@ def play_alone(env: Adapter, spec: EnvSpec, seed: int, steps: int, seconds: floa
             begun = result.steps
             with _blamed("reset"):
                 env.begin()
-                observation = _shown(env, result, _timed(result, env.env.reset, seed=_seed(seed, result))[0])
+                episode = episode_seed(seed, Purpose.training, 0, len(result.returns))
+                observation = _shown(env, result, _timed(result, env.env.reset, seed=episode)[0])
             _note(result, spec, observation)
             over = False
             while not over and result.steps < steps and result.seconds < seconds:
@@ -101,15 +101,8 @@ def play_alone(env: Adapter, spec: EnvSpec, seed: int, steps: int, seconds: floa
 def play_together(envs: Envs, spec: EnvSpec, seed: int, seconds: float) -> Together:
     """Step all environments for `seconds`, then play the episodes they are in again, as a resumed run does.
 
-    The first thing that would end training ends this too.
+    Raises UserError for the first thing that would end training.
     """
-    try:
-        return _play_together(envs, spec, seed, seconds)
-    except UserError as error:
-        return Together(fault=str(error))
-
-
-def _play_together(envs: Envs, spec: EnvSpec, seed: int, seconds: float) -> Together:
     n, everyone = envs.num_envs, np.ones(envs.num_envs, np.bool_)
     policy = random_policy(spec.action, np.random.default_rng(seed))
     stepper, progress = Stepper(envs, spec), Progress(n, spec.action, seed)
@@ -136,10 +129,6 @@ def _again(envs: Envs, snapshots: Sequence[Snapshot]) -> str:
     """What differs, in the first stream where something does; "" if every stream gets to its snapshot."""
     envs.set_attr("pending", list(snapshots))
     return next((reason for reason in envs.call("restore") if reason), "")
-
-
-def _seed(seed: int, result: Alone) -> int:
-    return episode_seed(seed, Purpose.training, 0, len(result.returns))
 
 
 def _timed(result: Alone, function: Any, *args: Any, **kwargs: Any) -> Any:

@@ -123,14 +123,11 @@ def action_converter(space: gym.Space[Any]) -> Callable[[np.ndarray], Any]:
 
 
 def _walk(space: gym.Space[Any], path: tuple[Hashable, ...]) -> Iterator[tuple[tuple[Hashable, ...], gym.Space[Any]]]:
-    if isinstance(space, gym.spaces.Dict):
-        for key, inner in space.spaces.items():
-            yield from _walk(inner, (*path, key))
-    elif isinstance(space, gym.spaces.Tuple):
-        for index, inner in enumerate(space.spaces):
-            yield from _walk(inner, (*path, index))
-    else:
+    if not isinstance(space, gym.spaces.Dict | gym.spaces.Tuple):
         yield path, space
+        return
+    for key, inner in space.items() if isinstance(space, gym.spaces.Dict) else enumerate(space.spaces):
+        yield from _walk(inner, (*path, key))
 
 
 def is_image(space: gym.Space[Any]) -> bool:

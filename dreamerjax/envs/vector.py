@@ -21,9 +21,9 @@ from gymnasium.vector.async_vector_env import AsyncState
 
 from dreamerjax.config.schema import EnvConfig, Vectorization
 from dreamerjax.core.child_process import die_with_parent
+from dreamerjax.core.errors import EnvironmentFault
 from dreamerjax.core.types import Arrays
-from dreamerjax.envs.factory import build_env, find_registration
-from dreamerjax.envs.faults import EnvironmentFault
+from dreamerjax.envs.factory import find_registration, make_env
 
 
 def make_vector_env(config: EnvConfig, num_envs: int) -> Envs:
@@ -35,9 +35,9 @@ def make_vector_env(config: EnvConfig, num_envs: int) -> Envs:
     """
     registration = find_registration(config.id)
     if config.vectorization is Vectorization.sync:
-        factories = [partial(build_env, registration, config)] * num_envs
+        factories = [partial(make_env, config, registration=registration)] * num_envs
         return SyncVectorEnv(factories, copy=False, autoreset_mode=AutoresetMode.DISABLED)
-    workers = [partial(_worker_env, registration, config, os.getpid(), stream) for stream in range(num_envs)]
+    workers = [partial(_worker_env, config, registration, os.getpid(), stream) for stream in range(num_envs)]
     return SubprocessVectorEnv(workers, config.id)
 
 
@@ -107,19 +107,19 @@ class SubprocessVectorEnv(AsyncVectorEnv[Arrays, np.ndarray]):
 Envs = SyncVectorEnv[Arrays, np.ndarray] | SubprocessVectorEnv
 
 
-def _worker_env(registration: Registration, config: EnvConfig, owner: int, stream: int) -> gym.Env[Any, Any]:
+def _worker_env(config: EnvConfig, registration: Registration, owner: int, stream: int) -> gym.Env[Any, Any]:
     """An environment, and in a worker process first what makes it a good child of process `owner`.
 
     Ctrl-C is for the parent alone. Warnings come from the parent at construction and from the first stream later, not
     from all. The vector environment also calls this in the parent, to learn the spaces.
     """
     if os.getpid() == owner:
-        return build_env(registration, config)
+        return make_env(config, registration=registration)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     die_with_parent(owner)  # elsewhere than on Linux, a worker ends at its next step, when its pipe is closed
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        env = build_env(registration, config)
+        env = make_env(config, registration=registration)
     if stream > 0:
         warnings.simplefilter("ignore")
     return env

@@ -24,7 +24,7 @@ def render(analysis: Analysis, notes: str, computer: dict[str, Any]) -> str:
     Args:
         analysis: what it says.
         notes: Markdown to end with; empty for none.
-        computer: see `benchmark.machine`.
+        computer: see `core.machine.machine`.
     """
     parts = [
         f"# {analysis.experiment.question}",

@@ -1,4 +1,4 @@
-"""What a run writes and reads back: checkpoints through orbax, metrics, trackers, the display in the terminal.
+"""What a run writes and reads back: checkpoints through orbax, metrics and where else they go, the display in the terminal.
 
 May import `config` and `core`.
 """

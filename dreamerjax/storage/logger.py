@@ -5,12 +5,11 @@ from __future__ import annotations
 import json
 import math
 import os
-import struct
 import sys
 import time
 from collections.abc import Callable, Mapping
+from io import BytesIO
 from pathlib import Path
-from types import TracebackType
 from typing import Any, TextIO
 
 from dreamerjax.core.files import file_faults, plain, write_text
@@ -19,13 +18,11 @@ from dreamerjax.storage.sinks import FanOut, Sink
 
 EPISODE_RETURN = "episode/return"  # one line per finished training episode
 WALL_CLOCK = "time"  # this key, and every key under "time/", differs between two equal runs
-PNG_START = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR"  # signature and first chunk of every PNG; width and height follow
-PNG_CHANNELS = {0: 1, 2: 3, 3: 3, 4: 2, 6: 4}  # by color type
 FLUSH_SECONDS = 10.0  # between flushes of the TensorBoard file; metrics.jsonl is flushed with every line
 
 
 class RunLogger:
-    """Logs of one run. A context manager: leaving it closes the files and the display.
+    """Logs of one run.
 
     `scalars` accepts any keys. Three kinds mean something to the display and the learning curve: `episode/return`,
     `eval/<policy>/return_mean` with its `_min`, `_max` and `_std`, and `loss/*`. A value that depends on the machine's
@@ -36,7 +33,6 @@ class RunLogger:
         self,
         run_dir: str | Path,
         *,
-        progress: bool,
         total_steps: int = 0,
         stream: TextIO | None = None,
         sinks: Mapping[str, Callable[[Path], Sink]] | None = None,
@@ -45,7 +41,6 @@ class RunLogger:
 
         Args:
             run_dir: the run's directory.
-            progress: whether to show a display in the terminal.
             total_steps: environment steps of the whole run, for the bar and the ETA.
             stream: where the display goes; standard output by default.
             sinks: other places for scalars, from `chosen_sinks`.
@@ -53,14 +48,14 @@ class RunLogger:
         Raises:
             UserError: metrics.jsonl cannot be written; exit code 1, as in every method here.
         """
-        self.path = Path(run_dir) / "metrics.jsonl"
         self._directory = Path(run_dir)
+        self.path = self._directory / "metrics.jsonl"
         with file_faults(self.path):
             self._file = self.path.open("a", encoding="utf-8")
         self._start = time.monotonic()
         self._purge_step: int | None = None
         self._events: EventFile | None = None
-        self._display = ProgressDisplay(Path(run_dir).name, total_steps, stream or sys.stdout) if progress else None
+        self._display = ProgressDisplay(self._directory.name, total_steps, stream or sys.stdout)
         self._sinks = FanOut(sinks or {}, self._directory, self.message)
 
     def truncate_after(self, update: int, env_step: int) -> int:
@@ -76,8 +71,7 @@ class RunLogger:
         kept = [record for record in records if record["update"] <= update and record["env_step"] <= env_step]
         with file_faults(self.path):
             self._file.close()
-        write_text(self.path, "".join(_line(record) for record in kept))
-        with file_faults(self.path):
+            write_text(self.path, "".join(_line(record) for record in kept))
             self._file = self.path.open("a", encoding="utf-8")
         self._start = time.monotonic() - max((record[WALL_CLOCK] for record in kept), default=0.0)
         self._purge_step = env_step + 1
@@ -96,34 +90,29 @@ class RunLogger:
         with file_faults(self.path):
             self._file.write(_line({**numbers, "env_step": int(step), "update": int(updates), WALL_CLOCK: seconds}))
             self._file.flush()
-        self._event_file().scalars(step, numbers)
+        self.events.scalars(step, numbers)
         self._sinks.scalars(int(step), numbers, int(updates))
-        if self._display is not None:
-            self._display.values(numbers)
+        self._display.values(numbers)
 
     def progress(self, step: int, updates: int) -> None:
         """Tells the display where the run is. Cheap: call it in every iteration."""
-        if self._display is not None:
-            self._display.progress(step, updates)
+        self._display.progress(step, updates)
 
     def message(self, text: str) -> None:
-        """Prints a line above the display, or nothing without one."""
-        if self._display is not None:
-            self._display.message(text)
+        """Prints a line, above the panel where there is one."""
+        self._display.message(text)
 
-    def log_text(self, tag: str, text: str, step: int = 0) -> None:
-        """Puts a text (Markdown) into TensorBoard."""
-        self._event_file().text(step, tag, text)
-
-    def image(self, tag: str, png: bytes | Path, step: int) -> None:
-        """Puts a picture, a PNG or the path of one, into TensorBoard."""
-        self._event_file().image(step, tag, png if isinstance(png, bytes) else png.read_bytes())
+    @property
+    def events(self) -> EventFile:
+        """The run's event file, for texts and pictures; made when it is first asked for."""
+        if self._events is None:
+            self._events = EventFile(self._directory, self._purge_step)
+        return self._events
 
     def close(self) -> None:
         """Ends the sinks and the display, and closes the files. Harmless when repeated."""
         self._sinks.close()
-        if self._display is not None:
-            self._display.close()
+        self._display.close()
         events, self._events = self._events, None
         try:
             with file_faults(self.path):
@@ -131,17 +120,6 @@ class RunLogger:
         finally:
             if events is not None:
                 events.close()
-
-    def __enter__(self) -> RunLogger:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
-        self.close()
-
-    def _event_file(self) -> EventFile:
-        if self._events is None:
-            self._events = EventFile(self._directory, self._purge_step)
-        return self._events
 
 
 class EventFile:
@@ -163,49 +141,42 @@ class EventFile:
         with file_faults(self._path):
             self._writer = EventsWriter(str(directory / "events"), f".{os.getpid()}.{time.time_ns()}")
         if purge_step is not None:
-            session = SessionLog(status=SessionLog.START)
-            self._write(Event(step=purge_step, wall_time=time.time(), session_log=session))
+            self._write(purge_step, session_log=SessionLog(status=SessionLog.START))
 
     def scalars(self, step: int, numbers: Mapping[str, float]) -> None:
         """Writes all numbers as one event."""
         from tensorboardX.proto.summary_pb2 import Summary
 
         values = [Summary.Value(tag=tag, simple_value=number) for tag, number in numbers.items()]
-        self._write(self._event(step=step, wall_time=time.time(), summary=Summary(value=values)))
+        self._write(step, summary=Summary(value=values))
 
     def text(self, step: int, tag: str, text: str) -> None:
-        """Writes a text."""
+        """Writes a text (Markdown)."""
         from tensorboardX.summary import text as text_summary
 
-        self._write(self._event(step=step, wall_time=time.time(), summary=text_summary(tag, text)))
+        self._write(step, summary=text_summary(tag, text))
 
-    def image(self, step: int, tag: str, png: bytes) -> None:
-        """Writes a picture; ValueError if it is not a PNG."""
-        signature, width, height, _, color_type = struct.unpack(">16sIIBB", png[:26].ljust(26, b"\0"))
-        if signature != PNG_START:
-            raise ValueError(f"{tag}: not a PNG")
-        self._image(step, tag, png, (width, height), PNG_CHANNELS[color_type])
+    def image(self, step: int, tag: str, content: bytes) -> None:
+        """Writes a picture: a PNG, or a GIF, which TensorBoard shows as a video if it moves; ValueError if it is neither."""
+        from PIL import Image, UnidentifiedImageError
+        from tensorboardX.proto.summary_pb2 import Summary
 
-    def animation(self, step: int, tag: str, gif: bytes, size: tuple[int, int]) -> None:
-        """Writes an animated GIF of `size` (width, height) in pixels: what TensorBoard shows as a video."""
-        self._image(step, tag, gif, size, channels=3)
+        try:
+            with Image.open(BytesIO(content), formats=("PNG", "GIF")) as picture:
+                (width, height), channels = picture.size, 3 if picture.mode == "P" else len(picture.getbands())
+        except UnidentifiedImageError:
+            raise ValueError(f"{tag}: not a PNG or GIF") from None
+        image = Summary.Image(width=width, height=height, colorspace=channels, encoded_image_string=content)
+        self._write(step, summary=Summary(value=[Summary.Value(tag=tag, image=image)]))
 
     def close(self) -> None:
         """Flushes and closes the file."""
         with file_faults(self._path):
             self._writer.close()
 
-    def _image(self, step: int, tag: str, content: bytes, size: tuple[int, int], channels: int) -> None:
-        from tensorboardX.proto.summary_pb2 import Summary
-
-        width, height = size
-        image = Summary.Image(width=width, height=height, colorspace=channels, encoded_image_string=content)
-        summary = Summary(value=[Summary.Value(tag=tag, image=image)])
-        self._write(self._event(step=step, wall_time=time.time(), summary=summary))
-
-    def _write(self, event: Any) -> None:
+    def _write(self, step: int, **content: Any) -> None:
         with file_faults(self._path):
-            self._writer.write_event(event)
+            self._writer.write_event(self._event(step=step, wall_time=time.time(), **content))
             if time.monotonic() - self._flushed > FLUSH_SECONDS:
                 self._writer.flush()
                 self._flushed = time.monotonic()
@@ -245,11 +216,6 @@ def _sound(line: str) -> dict[str, float] | None:
         return record if math.isfinite(record["env_step"]) and math.isfinite(record["update"]) else None
     except (ValueError, TypeError, AttributeError, KeyError, OverflowError):
         return None
-
-
-def without_wall_clock(record: Mapping[str, Any]) -> dict[str, Any]:
-    """A line of metrics without what differs between two equal runs: `time` and all keys under `time/`."""
-    return {key: value for key, value in record.items() if key != WALL_CLOCK and not key.startswith(f"{WALL_CLOCK}/")}
 
 
 def _numbers(record: dict[str, Any]) -> dict[str, Any]:

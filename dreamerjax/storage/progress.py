@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 
 PLAIN_SECONDS = 5.0  # between two lines where there is no terminal
 REFRESH_RATE = 4  # refreshes of the panel per second, in a thread of its own
-RATE_SECONDS = 20.0  # speeds are means over so long
 SAMPLE_SECONDS = 0.5  # between two entries that the speeds are computed from
+SAMPLES = 40  # entries that are kept: speeds are means over 20 seconds
 EPISODES = 20  # the episode return is a mean over so many
 
 
@@ -34,7 +34,7 @@ class ProgressDisplay:
         self._total = total_steps
         self._stream: TextIO | None = stream
         self._start = self._printed = time.monotonic()
-        self._samples: deque[tuple[float, int, int]] = deque()  # seconds, environment steps, updates
+        self._samples: deque[tuple[float, int, int]] = deque(maxlen=SAMPLES)  # seconds, environment steps, updates
         self._step = self._updates = 0
         self._returns: deque[float] = deque(maxlen=EPISODES)
         self._latest: dict[str, float] = {}
@@ -46,8 +46,6 @@ class ProgressDisplay:
         self._step, self._updates = step, updates
         if not self._samples or now - self._samples[-1][0] >= SAMPLE_SECONDS:
             self._samples.append((now, step, updates))
-            while now - self._samples[0][0] > RATE_SECONDS:
-                self._samples.popleft()
         if self._live is None and now - self._printed >= PLAIN_SECONDS:
             self._printed = now
             self.message(self.plain_line())
@@ -56,8 +54,7 @@ class ProgressDisplay:
         """Takes over logged metrics: episode returns, evaluations and losses."""
         if "episode/return" in numbers:
             self._returns.append(numbers["episode/return"])
-        shown = {key: value for key, value in numbers.items() if key.startswith(("eval/", "loss/"))}
-        self._latest = {**self._latest, **shown}  # replaced, not changed: the panel's thread may be reading it
+        self._latest = {**self._latest, **numbers}  # replaced, not changed: the panel's thread may be reading it
 
     def message(self, text: str) -> None:
         """Prints one line; above the panel where there is one."""

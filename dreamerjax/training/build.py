@@ -80,11 +80,7 @@ def replay_batch(spec: EnvSpec, sample: Sample) -> Batch:
     empty = np.zeros((*context["action"].shape[:2], 0), np.float32)
     return Batch(
         observations={name: data[name] for name in spec.observations},
-        action=data["action"],
-        reward=data["reward"],
-        is_first=data["is_first"],
-        is_last=data["is_last"],
-        is_terminal=data["is_terminal"],
+        **{name: data[name] for name in ("action", "reward", "is_first", "is_last", "is_terminal")},
         context_action=context["action"],
         context_deter=context.get("deter", empty),
         context_stoch=context.get("stoch", empty),

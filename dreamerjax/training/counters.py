@@ -47,13 +47,10 @@ class Counters:
     @classmethod
     def from_json(cls, saved: dict[str, Any]) -> Counters:
         """The inverse of `dataclasses.asdict` and JSON."""
-        gates: dict[str, Any] = {
-            key: tuple(value) if isinstance(value, list) else value for key, value in saved["pacing"].items()
-        }
-        sums = {key: tuple(value) for key, value in saved["metric_sums"].items()}
+        tuples = {key: tuple(value) for key, value in saved["pacing"].items() if isinstance(value, list)}
         nested = {
-            "pacing": PacingState(**gates),
+            "pacing": PacingState(**{**saved["pacing"], **tuples}),
             "surprise": SurpriseState(**saved["surprise"]),
-            "metric_sums": sums,
+            "metric_sums": {key: tuple(value) for key, value in saved["metric_sums"].items()},
         }
         return cls(**{**saved, **nested})

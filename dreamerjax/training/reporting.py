@@ -77,7 +77,7 @@ def calibrate(run: RunState, played: Sequence[PlayedEpisode]) -> None:
     title = f"{run.config.env.id}, {run.directory.path.name}, step {step}"
     for path in write_calibration(found, run.directory.media, step, title, run.config.env.frame_stack):
         if path.suffix == ".png":
-            run.logger.image(f"gap/{path.stem.rpartition('_')[0]}", path, step)
+            run.logger.events.image(step, f"gap/{path.stem.rpartition('_')[0]}", path.read_bytes())
     if run.config.monitor.dream_videos and found.open_loop is not None:
         film_dream(run, played[0], title)
 
@@ -97,4 +97,4 @@ def announce_resume(run: RunState, exact: bool, reason: str) -> None:
     where = f"resumed {run.directory.path} at environment step {run.env_steps}, update {run.counters.updates}"
     how = "exactly" if exact else f"continued, not exact: {reason}"
     run.logger.message(f"{where}: {how}")
-    run.logger.log_text("resume", f"{where}: {how}", step=run.env_steps)
+    run.logger.events.text(run.env_steps, "resume", f"{where}: {how}")

@@ -53,9 +53,7 @@ class RunState:
         start = warm_start(self.world, self.family) if directory is None else WarmStart(self.world.initial_state())
         self._given = start.policy  # acting parameters that this run does not train
         self.directory = directory or self._new_run(start.source)
-        self.logger = RunLogger(
-            self.directory.path, progress=True, total_steps=update_schedule.last_step(config.train), sinks=sinks
-        )
+        self.logger = RunLogger(self.directory.path, total_steps=update_schedule.last_step(config.train), sinks=sinks)
         profiled = range(config.profile_start, config.profile_start + config.profile_updates) if config.profile else range(0)
         self.trace = Trace(self.directory.path / "profile", profiled.start, profiled.stop, self.logger.message)
         self.latest = CheckpointStore(self.directory.checkpoints / "latest", config.run.checkpoints_to_keep)
@@ -134,7 +132,7 @@ class RunState:
         for finding in self.watch.observe({**values, "env_step": step, "update": updates}):
             text = f"{finding.name}: {finding.evidence}"
             self.logger.message(f"step {step}: warning: {text}")
-            self.logger.log_text("findings", text, step)
+            self.logger.events.text(step, "findings", text)
 
     @property
     def env_steps(self) -> int:

@@ -1,9 +1,8 @@
-"""The process around a run: JAX's start-up, signals, and the time since the process began."""
+"""The process around a run: JAX's start-up, its profiler, signals, time and memory."""
 
 from __future__ import annotations
 
 import os
-import resource
 import signal
 import time
 from collections.abc import Callable, Iterator
@@ -122,8 +121,5 @@ def process_seconds() -> float:
 
 
 def memory_mb() -> float:
-    """Resident memory of this process in MB, or its peak where the system does not tell; subprocesses are not counted."""
-    try:
-        return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 1e6
-    except OSError:
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
+    """Resident memory of this process in MB; subprocesses are not counted."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 1e6

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dreamerjax.config.schema import Mode
+from dreamerjax.core.files import write_json
 from dreamerjax.storage.logger import read_metrics
 from dreamerjax.training.outcome import Ending
 from dreamerjax.training.run_state import RunState
@@ -13,7 +14,8 @@ from dreamerjax.visualization.learning_curve import write_learning_curve
 def write_summary(run: RunState, ending: Ending) -> None:
     """summary.json, then the learning curve."""
     counters, directory = run.counters, run.directory
-    directory.write_summary(
+    write_json(
+        directory.summary,
         {
             "outcome": ending.outcome,
             "error": None if ending.error is None else f"{type(ending.error).__name__}: {ending.error}",
@@ -35,7 +37,7 @@ def write_summary(run: RunState, ending: Ending) -> None:
             "findings": run.watch.summary(),
             "replay_steps": len(run.replay),
             "replay_bytes": run.replay.nbytes,
-        }
+        },
     )
     write_learning_curve(
         read_metrics(directory.metrics),

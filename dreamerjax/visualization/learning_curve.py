@@ -25,7 +25,7 @@ def write_learning_curve(
     """Draws evaluation (mean, band from minimum to maximum) and training episode returns against environment steps.
 
     Args:
-        metrics: lines of metrics.jsonl, see `logs.read_metrics`.
+        metrics: lines of metrics.jsonl, see `storage.logger.read_metrics`.
         path_png: the file to write.
         title: above the plot.
         threshold: return at which the task counts as solved, drawn as a line; None for none.

@@ -49,7 +49,7 @@ def write_video(frames: Sequence[Image.Image], fps: float, stem: Path, tag: str,
         message = f"no video {path}: only {found} of its {len(frames)} frames could be read back, so it was removed"
         raise UserError(message, exit_code=1)
     events = EventFile(path.parent, None)
-    events.animation(step, tag, gif, frames[0].size)
+    events.image(step, tag, gif)
     events.close()
     return path
 

@@ -39,7 +39,7 @@ def test_new_run_holds_what_the_layout_says(tmp_path: Path) -> None:
     assert run.checkpoints.is_dir()
     assert run.media.is_dir()
     assert not run.summary.exists()
-    run.write_summary({"outcome": "failed", "return": float("nan"), "steps": np.int64(5)})
+    write_json(run.summary, {"outcome": "failed", "return": float("nan"), "steps": np.int64(5)})
     assert json.loads(run.summary.read_text()) == {"outcome": "failed", "return": "NaN", "steps": 5}
     run.close()
     run.close()
@@ -177,14 +177,14 @@ def test_full_disk_is_one_line_and_keeps_the_old_file(tmp_path: Path) -> None:
     assert not list(tmp_path.glob(".*.tmp"))
 
 
-def test_meta_tells_how_to_run_it_again() -> None:
+def test_meta_tells_how_to_run_it_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "orig_argv", ["python", "-m", "dreamerjax.train", "env.id=a b"])
     meta = collect_meta(
         hypothesis="it learns",
         primary_metric="eval/greedy/return_mean",
         family={"obs": [4]},
         devices=["cpu:0", "cpu:1"],
         seed=7,
-        command=["python", "-m", "dreamerjax.train", "env.id=a b"],
     )
     assert meta["command"] == "python -m dreamerjax.train 'env.id=a b'"
     assert meta["family"] == {"obs": [4]}

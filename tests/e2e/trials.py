@@ -18,7 +18,7 @@ import numpy as np
 from dreamerjax import train
 from dreamerjax.config.cli import main
 from dreamerjax.storage.checkpoints import CheckpointStore, Restored
-from dreamerjax.storage.logger import read_metrics, without_wall_clock
+from dreamerjax.storage.logger import WALL_CLOCK, read_metrics
 
 HERE = Path(__file__).parent
 PATIENCE = 120.0  # seconds that a busy machine may take
@@ -101,6 +101,11 @@ def summary(run: Path) -> dict[str, Any]:
     """The content of summary.json."""
     content: dict[str, Any] = json.loads((run / "summary.json").read_text())
     return content
+
+
+def without_wall_clock(record: Mapping[str, Any]) -> dict[str, Any]:
+    """A line of metrics without what differs between two equal runs: `time` and all keys under `time/`."""
+    return {key: value for key, value in record.items() if key != WALL_CLOCK and not key.startswith(f"{WALL_CLOCK}/")}
 
 
 def metrics(run: Path) -> list[dict[str, Any]]:

@@ -144,8 +144,8 @@ def test_an_overlay_names_what_there_is(overlay: str) -> None:
 def test_nothing_is_imported_unasked() -> None:
     packages = [*PACKAGES.values(), "cv2"]
     code = (
-        "import sys; from dreamerjax.config.schema import EnvConfig; from dreamerjax.envs import make_env;"
-        "make_env(EnvConfig());"
+        "import sys; from dreamerjax.config.schema import EnvConfig; from dreamerjax.envs import make_env; "
+        "make_env(EnvConfig()); "
         f"sys.exit(any(name in sys.modules for name in {packages}))"
     )
     subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parents[2])

@@ -138,7 +138,7 @@ class Camera(gym.Env[Any, Any]):
     ],
 )
 def test_another_picture_than_declared_is_one_line(picture: Any, found: str) -> None:
-    env = Adapter(Camera(picture), ImageView((16, 16)))
+    env = Adapter(Camera(picture), "camera", ImageView((16, 16)))
     with pytest.raises(UserError, match=rf"image 'camera' must be uint8 \(8, 8, 3\) as its space says, is {found}"):
         env.reset()
 

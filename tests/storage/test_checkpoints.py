@@ -165,7 +165,7 @@ def test_newest_are_kept_and_found_by_step(tmp_path: Path) -> None:
 
 
 def test_orbax_alone_opens_a_checkpoint(tmp_path: Path) -> None:
-    """As the docstring of `checkpoint.py` describes the layout."""
+    """As the docstring of `storage.checkpoints` describes the layout."""
     ocp = import_module("orbax.checkpoint")
     state = small_state(1)
     store = CheckpointStore(tmp_path, keep=1)

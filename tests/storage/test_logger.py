@@ -6,14 +6,16 @@ import io
 import json
 import re
 import time
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from dreamerjax.core.errors import UserError
-from dreamerjax.storage.logger import RunLogger, read_metrics, read_sound_metrics, without_wall_clock
+from dreamerjax.storage.logger import RunLogger, read_metrics, read_sound_metrics
 from dreamerjax.storage.progress import ProgressDisplay
+from tests.e2e.trials import without_wall_clock
 from tests.tensorboard import read_events
 
 
@@ -32,9 +34,9 @@ class BrokenPipe(io.StringIO):
 
 
 def test_a_line_and_an_event_hold_the_same(tmp_path: Path) -> None:
-    with RunLogger(tmp_path, progress=False) as logger:
+    with closing(RunLogger(tmp_path)) as logger:
         logger.scalars(100, {"loss/reward": np.float32(0.5), "eval/greedy/return_mean": 20}, updates=7)
-        logger.log_text("config", "train: 1", step=100)
+        logger.events.text(100, "config", "train: 1")
     line = (tmp_path / "metrics.jsonl").read_text()
     assert line.endswith("}\n")
     record = json.loads(line)
@@ -53,7 +55,7 @@ def test_a_line_and_an_event_hold_the_same(tmp_path: Path) -> None:
 
 
 def test_a_line_is_on_disk_at_once(tmp_path: Path) -> None:
-    logger = RunLogger(tmp_path, progress=False)
+    logger = RunLogger(tmp_path)
     logger.scalars(1, {"a": 1.0}, updates=0)
     assert len(read_metrics(tmp_path / "metrics.jsonl")) == 1
     logger.close()
@@ -62,7 +64,7 @@ def test_a_line_is_on_disk_at_once(tmp_path: Path) -> None:
 
 def test_numbers_that_are_not_finite_survive(tmp_path: Path) -> None:
     values = {"nan": float("nan"), "inf": np.inf, "minus": -np.float32(np.inf), "one": 1}
-    with RunLogger(tmp_path, progress=False) as logger:
+    with closing(RunLogger(tmp_path)) as logger:
         logger.scalars(1, values, updates=0)
 
     def refuse(constant: str) -> None:
@@ -113,12 +115,12 @@ def test_a_resumed_run_repeats_no_step(tmp_path: Path) -> None:
         for update in range(first, last):
             logger.scalars(10 * update, {"loss/a": 1 / (1 + update), "time/speed": time.monotonic()}, updates=update)
 
-    with RunLogger(tmp_path / ".", progress=False) as logger:
+    with closing(RunLogger(tmp_path / ".")) as logger:
         log(logger, 0, 8)
     path = tmp_path / "metrics.jsonl"
     with path.open("a") as file:
         file.write('{"env_step": 80, "upd')
-    with RunLogger(tmp_path, progress=False) as logger:
+    with closing(RunLogger(tmp_path)) as logger:
         assert logger.truncate_after(update=4, env_step=40) == 3
         time.sleep(0.002)
         log(logger, 5, 12)
@@ -127,7 +129,7 @@ def test_a_resumed_run_repeats_no_step(tmp_path: Path) -> None:
     assert [record["time"] for record in records] == sorted(record["time"] for record in records)
     assert [event.step for event in read_events(tmp_path) if event.session_log.status == 1] == [41]
     (tmp_path / "whole").mkdir()
-    with RunLogger(tmp_path / "whole", progress=False) as logger:
+    with closing(RunLogger(tmp_path / "whole")) as logger:
         log(logger, 0, 12)
     whole = read_metrics(tmp_path / "whole" / "metrics.jsonl")
     assert [without_wall_clock(record) for record in records] == [without_wall_clock(record) for record in whole]
@@ -136,14 +138,14 @@ def test_a_resumed_run_repeats_no_step(tmp_path: Path) -> None:
 
 def test_two_writers_of_the_same_second_use_two_files(tmp_path: Path) -> None:
     for step in range(3):
-        with RunLogger(tmp_path, progress=False) as logger:
+        with closing(RunLogger(tmp_path)) as logger:
             logger.scalars(step, {"a": step}, updates=step)
     assert sorted(event.step for event in read_events(tmp_path) if event.HasField("summary")) == [0, 1, 2]
 
 
 def test_full_disk_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "metrics.jsonl").symlink_to("/dev/full")
-    logger = RunLogger(tmp_path, progress=False)
+    logger = RunLogger(tmp_path)
     with pytest.raises(UserError) as caught:
         logger.scalars(1, {"a": 1.0}, updates=0)
     assert str(caught.value) == f"cannot write {tmp_path}/metrics.jsonl: No space left on device"
@@ -151,12 +153,12 @@ def test_full_disk_is_one_line(tmp_path: Path) -> None:
     with pytest.raises(UserError):
         logger.close()
     with pytest.raises(UserError, match=r"cannot write .*missing/metrics.jsonl"):
-        RunLogger(tmp_path / "missing", progress=False)
+        RunLogger(tmp_path / "missing")
 
 
 def test_logging_is_cheap(tmp_path: Path) -> None:
     values = {f"loss/{index}": 0.1 * index for index in range(30)}
-    with RunLogger(tmp_path, progress=True, total_steps=1000, stream=Terminal()) as logger:
+    with closing(RunLogger(tmp_path, total_steps=1000, stream=Terminal())) as logger:
         logger.scalars(0, values, updates=0)  # opens the event file
         seconds: dict[str, list[float]] = {"scalars": [], "progress": []}
         for step in range(200):
@@ -197,7 +199,7 @@ def test_the_panel_shows_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setenv("TERM", "xterm")
     monkeypatch.setenv("COLUMNS", "120")
     stream = Terminal()
-    with RunLogger(tmp_path, progress=True, total_steps=20_000, stream=stream) as logger:
+    with closing(RunLogger(tmp_path, total_steps=20_000, stream=stream)) as logger:
         logger.progress(5_000, 1_250)
         logger.scalars(5_000, {"episode/return": 33.0, "eval/greedy/return_mean": 200.0, "loss/reward": 0.5}, updates=1)
         logger.message("a [word] in brackets")
@@ -211,13 +213,13 @@ def test_the_panel_shows_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 def test_a_dumb_terminal_gets_plain_lines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TERM", "dumb")
     stream = Terminal()
-    with RunLogger(tmp_path, progress=True, stream=stream) as logger:
+    with closing(RunLogger(tmp_path, stream=stream)) as logger:
         logger.progress(1, 1)
     assert stream.getvalue() == "1 steps | 1 updates | 0 steps/s | 0.0 updates/s | ETA -:--\n"
 
 
 def test_a_reader_that_leaves_does_not_end_the_run(tmp_path: Path) -> None:
-    with RunLogger(tmp_path, progress=True, stream=BrokenPipe()) as logger:
+    with closing(RunLogger(tmp_path, stream=BrokenPipe())) as logger:
         logger.message("nobody reads this")
         logger.message("nor this")
         logger.scalars(1, {"a": 1.0}, updates=0)

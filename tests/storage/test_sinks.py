@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Mapping
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -53,7 +54,7 @@ def said(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 def log_three(directory: Path, chosen: Mapping[str, Callable[[Path], sinks.Sink]]) -> list[int]:
     """Three lines logged to the sinks; returns the steps in metrics.jsonl."""
-    with RunLogger(directory, progress=False, sinks=chosen) as logger:
+    with closing(RunLogger(directory, sinks=chosen)) as logger:
         for step in (10, 20, 30):
             logger.scalars(step, {"loss/a": step / 2}, updates=step // 10)
         logger.close()
@@ -93,7 +94,7 @@ def test_a_sink_that_cannot_be_closed_is_a_message(tmp_path: Path, said: list[st
 
 
 def test_nothing_is_opened_for_a_run_that_logs_nothing(tmp_path: Path, said: list[str]) -> None:
-    with RunLogger(tmp_path, progress=False, sinks={"shut": refuse_to_open}):
+    with closing(RunLogger(tmp_path, sinks={"shut": refuse_to_open})):
         pass
     assert said == []
 

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from dreamerjax.config.schema import Config, RunConfig
-from dreamerjax.storage import trackers
+from dreamerjax.storage import sinks
 from tests.e2e import trials
 
 PATIENCE = 60.0  # seconds that a busy machine may take
@@ -24,7 +24,7 @@ ENDLESS = (*trials.TINY, "train.steps=1000000000", "train.random_steps=100000000
 
 
 def test_settings_are_all_keys_as_plain_values() -> None:
-    settings = trackers.settings_of(Config(resume="runs/x"))
+    settings = sinks.settings_of(Config(resume="runs/x"))
     assert (settings["model.bins.count"], settings["loss.free_bits"], settings["resume"]) == (63, "clip", None)
     assert not any(dataclasses.is_dataclass(value) for value in settings.values())
 
@@ -162,7 +162,7 @@ def test_mlflow_keeps_numbers_that_are_not_finite_and_starts_anew_where_the_stor
     run = tmp_path / "run"
     run.mkdir()
     (run / "sinks.json").write_text('{"mlflow": "' + 32 * "0" + '", "other": "kept"}')
-    sink = trackers.MlflowSink(config, run)
+    sink = sinks.MlflowSink(config, run)
     sink.scalars(1, {"loss/a": math.nan, "loss/b": math.inf}, 0)
     sink.close()
     ids = json.loads((run / "sinks.json").read_text())

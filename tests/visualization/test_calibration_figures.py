@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -110,11 +111,11 @@ def test_unwritable_file_is_one_line(tmp_path: Path) -> None:
 
 def test_pictures_reach_tensorboard(tmp_path: Path) -> None:
     path = write_calibration(examination(), tmp_path, 7, "x")[0]
-    with RunLogger(tmp_path, progress=False) as logger:
-        logger.image("gap/dream_reality", path, step=7)
-        logger.image("again", path.read_bytes(), step=8)
+    with closing(RunLogger(tmp_path)) as logger:
+        logger.events.image(7, "gap/dream_reality", path.read_bytes())
+        logger.events.image(8, "again", path.read_bytes())
         with pytest.raises(ValueError, match="broken: not a PNG"):
-            logger.image("broken", b"GIF89a", step=9)
+            logger.events.image(9, "broken", b"GIF89a")
     first, second = (event for event in read_events(tmp_path) if event.HasField("summary"))
     assert (first.step, second.step) == (7, 8)
     (value,), (other,) = first.summary.value, second.summary.value

@@ -5,10 +5,10 @@ import pytest
 
 from dreamerjax.config.schema import EnvConfig
 from dreamerjax.core.types import Arrays
-from dreamerjax.envs import EnvironmentFault, Resumable, Snapshot, env_spec, make_env
+from dreamerjax.envs import Adapter, EnvironmentFault, Snapshot, env_spec, make_env
 
 
-def play(env: Resumable, seed: int, actions: np.ndarray) -> Snapshot:
+def play(env: Adapter, seed: int, actions: np.ndarray) -> Snapshot:
     observation, return_ = env.reset(seed=seed)[0], 0.0
     for action in actions:
         observation, reward, *_ = env.step(action)
@@ -16,13 +16,13 @@ def play(env: Resumable, seed: int, actions: np.ndarray) -> Snapshot:
     return Snapshot(seed, actions, observation, return_)
 
 
-def actions_of(env: Resumable, count: int) -> np.ndarray:
+def actions_of(env: Adapter, count: int) -> np.ndarray:
     spec = env_spec(env.observation_space, env.action_space).action
     env.action_space.seed(0)
     return np.array([env.action_space.sample() for _ in range(count)], spec.dtype).reshape(count, *spec.shape)
 
 
-def restore(env: Resumable, snapshot: Snapshot) -> str:
+def restore(env: Adapter, snapshot: Snapshot) -> str:
     env.pending = snapshot
     return env.restore()
 
