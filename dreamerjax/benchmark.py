@@ -30,9 +30,9 @@ from dreamerjax.core.machine import machine
 from dreamerjax.data.collector import Collector
 from dreamerjax.envs import make_env
 from dreamerjax.envs.image_view import ImageView
-from dreamerjax.training.build import World, build_replay, build_world, replay_batch
 from dreamerjax.training.flops import count_flops
 from dreamerjax.training.runtime import prepare
+from dreamerjax.training.world import World, build_replay, build_world, replay_batch
 
 PRESETS = ("tiny", "size1m", "size12m", "size1m_images", "size12m_images")
 LONGEST = 60.0  # seconds that updates are timed for, at most

@@ -17,10 +17,10 @@ from dreamerjax.core.run_directory import RunDirectory
 from dreamerjax.data.replay import Sample
 from dreamerjax.diagnostics import surprise
 from dreamerjax.training import reporting, summary, update_schedule
-from dreamerjax.training.build import replay_batch
 from dreamerjax.training.outcome import Ending, Outcome, decide, is_last_evaluation_due
 from dreamerjax.training.run_state import RunState
 from dreamerjax.training.runtime import Stop, memory_mb, prepare, stop_on_signals
+from dreamerjax.training.world import replay_batch
 
 
 @dataclass

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from dreamerjax.diagnostics import detectors, evaluations, trends
-from dreamerjax.diagnostics.detectors import Reader
+from dreamerjax.diagnostics.detectors import Detector
 
 CLEAR = 2 / 3  # a finding ends when its level is this low, so that it does not flicker around 1
 SUSTAINED = 8  # logs in a row, 200 updates by default, before a condition seen in single logs counts
@@ -37,7 +37,7 @@ class _Case:
     """A detector and what it found so far."""
 
     name: str
-    read: Reader
+    read: Detector
     sustained: int = 1  # readings in a row before the condition counts
     streak: int = 0
     active: bool = False

@@ -27,7 +27,7 @@ class Reading:
     evidence: str  # one line with the numbers
 
 
-Reader = Callable[[Record], Reading | None]
+Detector = Callable[[Record], Reading | None]
 
 
 def kl_collapse(record: Record) -> Reading | None:
@@ -70,7 +70,7 @@ def continue_crash(record: Record) -> Reading | None:
     return Reading(CONTINUE_SHARE * implied / max(dreamed, 1e-9), evidence)
 
 
-def dynamics_on_free_bits(free_nats: float, clip: bool) -> Reader:
+def dynamics_on_free_bits(free_nats: float, clip: bool) -> Detector:
     """The reader for a run with this threshold in nats: the prior gets no gradient while the loss sits on it (#01-15a)."""
 
     def read(record: Record) -> Reading | None:

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from dreamerjax.core.errors import UserError
+from dreamerjax.core.formatting import number
 from dreamerjax.core.run_directory import find_run
-from dreamerjax.core.words import number
 from dreamerjax.experiment.analysis import mixed_code
 from dreamerjax.experiment.design import TOLERANCE, Arm, Budget, Contrast, Metric
 from dreamerjax.experiment.figures import ArmCurves, draw_curves

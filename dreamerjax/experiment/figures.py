@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from dreamerjax.core.words import number
+from dreamerjax.core.formatting import number
 from dreamerjax.experiment.design import Budget
 from dreamerjax.experiment.results import UNITS
 from dreamerjax.experiment.statistics import Estimate, band, common_grid

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from dreamerjax.core.words import number
+from dreamerjax.core.formatting import number
 from dreamerjax.experiment.analysis import Analysis, ArmResult
 from dreamerjax.experiment.design import RULE, Budget, Experiment, Metric, Statistic
 from dreamerjax.experiment.results import UNITS, end

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from dreamerjax.core.words import number
+from dreamerjax.core.formatting import number
 from dreamerjax.experiment.design import Arm, Contrast
 
 RESAMPLES = 5_000

@@ -6,7 +6,7 @@ import math
 from datetime import datetime
 from typing import Any
 
-from dreamerjax.core.words import number
+from dreamerjax.core.formatting import number
 
 NOT_KNOWN = "not known"
 

@@ -12,10 +12,10 @@ from dreamerjax.diagnostics.calibration import EPISODES
 from dreamerjax.envs import Purpose, episode_seed
 from dreamerjax.storage.logger import EPISODE_RETURN
 from dreamerjax.training import update_schedule
-from dreamerjax.training.build import EVALUATION_SEED
 from dreamerjax.training.evaluation import Acting
 from dreamerjax.training.run_state import RunState
 from dreamerjax.training.runtime import process_seconds
+from dreamerjax.training.world import EVALUATION_SEED
 from dreamerjax.visualization.calibration_figures import write_calibration
 
 

@@ -27,11 +27,11 @@ from dreamerjax.storage.checkpoints import CheckpointStore
 from dreamerjax.storage.logger import RunLogger, read_metrics
 from dreamerjax.storage.sinks import chosen_sinks
 from dreamerjax.training import update_schedule
-from dreamerjax.training.build import ACTING_SEED, EVALUATION_SEED, RANDOM_SEED, build_replay, build_world, derived_seed
 from dreamerjax.training.counters import Counters
 from dreamerjax.training.evaluation import Evaluator
 from dreamerjax.training.runtime import Stopwatch, Trace
 from dreamerjax.training.warm_start import WarmStart, warm_start
+from dreamerjax.training.world import ACTING_SEED, EVALUATION_SEED, RANDOM_SEED, build_replay, build_world, derived_seed
 
 
 class RunState:

@@ -17,7 +17,7 @@ from dreamerjax.config.schema import Mode
 from dreamerjax.core.run_directory import RunDirectory
 from dreamerjax.storage import compatibility
 from dreamerjax.storage.checkpoints import CheckpointStore
-from dreamerjax.training.build import World
+from dreamerjax.training.world import World
 
 
 @dataclass(frozen=True)

@@ -21,9 +21,9 @@ from dreamerjax.config.schema import BehaviorConfig, BinsConfig, Config, EnvConf
 from dreamerjax.config.schema import TrainConfig as LoopConfig
 from dreamerjax.networks.layers import apply
 from dreamerjax.ops import scalars
-from dreamerjax.training.build import replay_batch
 from dreamerjax.training.run_state import RunState
 from dreamerjax.training.runtime import Stop
+from dreamerjax.training.world import replay_batch
 from tests.helpers import model_config
 
 GAMMA = 0.8
