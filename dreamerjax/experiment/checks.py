@@ -32,6 +32,7 @@ FAMILIES = (
 FEWEST_SEEDS = 3
 BUDGET_KEYS = ("train.steps", "train.updates", "train.stop_at_return")
 RUNNER_KEYS = ("train.seed", "run.root", "run.name", "run.hypothesis", "run.primary_metric", "resume")
+ABSENT = "absent"  # the value of a key that a configuration lacks
 _NO_CHANGE = re.compile(r"run\..*|resume")
 
 
@@ -43,6 +44,12 @@ def composed(experiment: Experiment, arm: Arm) -> Config:
 @lru_cache(maxsize=1024)
 def _compose(overrides: tuple[str, ...]) -> Config:
     return load_config(overrides)
+
+
+def differing(one: dict[str, Any], other: dict[str, Any], ignored: re.Pattern[str]) -> list[str]:
+    """The keys whose values differ between two flat configurations, or that one of them lacks."""
+    keys = sorted(one.keys() | other.keys())
+    return [key for key in keys if one.get(key, ABSENT) != other.get(key, ABSENT) and not ignored.fullmatch(key)]
 
 
 def check_experiment(experiment: Experiment, file: Path) -> None:
@@ -60,7 +67,7 @@ def check_experiment(experiment: Experiment, file: Path) -> None:
             _check_setting(experiment, name, setting)
         compared = set(experiment.hypothesis.contrast.control or arms)
         for one, other in combinations(settings, 2):
-            keys = _differences(settings[one], settings[other])
+            keys = differing(settings[one], settings[other], _NO_CHANGE)
             _check_pair(experiment, one, other, keys)
             if {one, other} & compared:  # two treatments may each change something else
                 _check_one_change(experiment, one, other, keys, _written(arms[one], arms[other]))
@@ -78,8 +85,8 @@ def _check_numbers(experiment: Experiment) -> None:
         raise UserError(f"arms must be at least 2, not {len(names)}: a hypothesis compares")
     if twice := sorted({name for name in names if names.count(name) > 1}):
         raise UserError(f"sweep makes two arms of the name {twice[0]}: write their values in a way that tells them apart")
-    if not 0.5 <= experiment.confidence < 1:
-        raise UserError(f"rule.confidence must be at least 0.5 and below 1, not {experiment.confidence:g}")
+    if not 0.5 <= experiment.rule.confidence < 1:
+        raise UserError(f"rule.confidence must be at least 0.5 and below 1, not {experiment.rule.confidence:g}")
     if experiment.hypothesis.by < 0:
         raise UserError(f"hypothesis.by must be at least 0, not {experiment.hypothesis.by:g}: `higher` says the direction")
 
@@ -121,11 +128,6 @@ def _check_setting(experiment: Experiment, name: str, setting: dict[str, Any]) -
         raise UserError(f"arm {name}: train.eval_every is 0, so there is no {metric.name}: it must be at least 1")
     if metric.budget is Budget.env_steps and every > metric.at:
         raise UserError(f"arm {name}: train.eval_every ({every}) must be at most metric.at ({metric.at})")
-
-
-def _differences(one: dict[str, Any], other: dict[str, Any]) -> list[str]:
-    keys = sorted(one.keys() | other.keys())
-    return [key for key in keys if one.get(key) != other.get(key) and not _NO_CHANGE.fullmatch(key)]
 
 
 def _written(one: Arm, other: Arm) -> set[str]:

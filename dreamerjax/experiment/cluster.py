@@ -45,7 +45,7 @@ class Task:
         if self.job.state().state == "finished":
             return None
         self.process = self.job.start(sorted(os.sched_getaffinity(0)))
-        while not self.process.ended():
+        while self.process.popen.poll() is None:
             time.sleep(POLL)
         return self.process.close()
 
@@ -54,9 +54,9 @@ class Task:
         from submitit.helpers import DelayedSubmission
 
         if self.process is not None:
-            self.process.signal(signal.SIGTERM)
+            self.process.popen.send_signal(signal.SIGTERM)
             with suppress(ChildProcessError):  # it had ended
-                os.waitid(os.P_PID, self.process.process.pid, os.WEXITED | os.WNOWAIT)
+                os.waitid(os.P_PID, self.process.popen.pid, os.WEXITED | os.WNOWAIT)
         return DelayedSubmission(Task(self.job))
 
 
