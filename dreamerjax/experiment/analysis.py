@@ -12,7 +12,7 @@ import numpy as np
 from dreamerjax.core.errors import UserError
 from dreamerjax.core.machine import machine
 from dreamerjax.experiment.design import RULE, Arm, Budget, Experiment, Gate
-from dreamerjax.experiment.results import RunRecord, end, read_run, value
+from dreamerjax.experiment.records import RunRecord, end, read_run, value
 from dreamerjax.experiment.states import ExperimentRun
 from dreamerjax.experiment.statistics import (
     ESTIMATOR,

@@ -17,7 +17,7 @@ from dreamerjax.core.run_directory import find_run
 from dreamerjax.experiment.analysis import mixed_code
 from dreamerjax.experiment.design import TOLERANCE, Arm, Budget, Contrast, Metric
 from dreamerjax.experiment.figures import draw_curves
-from dreamerjax.experiment.results import RunRecord, curve, end, reaches, read_run, value
+from dreamerjax.experiment.records import RunRecord, curve, end, reaches, read_run, value
 from dreamerjax.experiment.statistics import Estimate, contrast_estimate, estimate, improvement
 from dreamerjax.storage.compatibility import require_same
 

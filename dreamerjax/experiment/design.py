@@ -50,6 +50,14 @@ class Metric:
     statistic: Statistic = Statistic.last
     start: int = 0  # of the window of mean, min and max, in units of the budget
 
+    @property
+    def words(self) -> str:
+        """It in words, as Markdown."""
+        at = f"{self.at:,} {self.budget.value}"
+        if self.statistic is Statistic.last:
+            return f"`{self.name}`, its last value at or before {at}"
+        return f"`{self.name}`, {self.statistic.value} of its values from {self.start:,} to {at}"
+
 
 @dataclass(frozen=True)
 class Arm:

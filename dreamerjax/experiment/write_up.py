@@ -13,9 +13,9 @@ from dreamerjax.core.files import write_json, write_text
 from dreamerjax.core.words import number
 from dreamerjax.experiment import spec
 from dreamerjax.experiment.analysis import ArmResult, results, weigh
-from dreamerjax.experiment.design import Experiment, Metric, Statistic, Status
+from dreamerjax.experiment.design import Experiment, Status
 from dreamerjax.experiment.figures import draw_curves, draw_metric
-from dreamerjax.experiment.results import curve
+from dreamerjax.experiment.records import curve
 from dreamerjax.experiment.states import runs, unchanged
 from dreamerjax.experiment.statistics import level_means
 
@@ -80,14 +80,6 @@ def render(experiment: Experiment, numbers: Mapping[str, Any], notes: str) -> st
     )
 
 
-def metric_words(metric: Metric) -> str:
-    """The primary metric in words."""
-    at = f"{metric.at:,} {metric.budget.value}"
-    if metric.statistic is Statistic.last:
-        return f"`{metric.name}`, its last value at or before {at}"
-    return f"`{metric.name}`, {metric.statistic.value} of its values from {metric.start:,} to {at}"
-
-
 def _number(value: Any) -> str:
     return number(float(value))  # results.json has NaN as text
 
@@ -101,4 +93,4 @@ def _findings(runs: Sequence[Mapping[str, Any]]) -> str:
     return "; ".join(f"{count} of {len(runs)}: {name}" for name, count in found.most_common()) or "none"
 
 
-spec.TEMPLATES.filters |= {"number": _number, "median": _median, "findings": _findings, "metric_words": metric_words}
+spec.TEMPLATES.filters |= {"number": _number, "median": _median, "findings": _findings}

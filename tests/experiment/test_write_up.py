@@ -19,7 +19,6 @@ from dreamerjax.experiment import spec, write_up
 from dreamerjax.experiment.analysis import without_places
 from dreamerjax.experiment.design import Arm, Budget, Contrast, Experiment, Gate, Metric, Statistic, Status
 from dreamerjax.experiment.states import ExperimentRun
-from dreamerjax.experiment.write_up import metric_words
 from dreamerjax.visualization.style import DPI
 from tests.experiment.fakes import RETURN, experiment, fake_runs
 
@@ -268,7 +267,7 @@ def test_many_arms_are_drawn_too(write: Write, design: Experiment, tmp_path: Pat
     ],
 )
 def test_the_metric_in_words(metric: Metric, words: str) -> None:
-    assert metric_words(metric) == words
+    assert metric.words == words
 
 
 @pytest.mark.parametrize(

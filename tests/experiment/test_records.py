@@ -11,7 +11,7 @@ import pytest
 
 from dreamerjax.core.errors import UserError
 from dreamerjax.experiment.design import Budget, Metric, Statistic
-from dreamerjax.experiment.results import RunRecord, curve, end, reaches, read_run, value
+from dreamerjax.experiment.records import RunRecord, curve, end, reaches, read_run, value
 from tests.experiment.fakes import COMMIT, RETURN, fake_run
 
 RECORDS = [
