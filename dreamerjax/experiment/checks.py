@@ -61,16 +61,11 @@ def check_experiment(experiment: Experiment, file: Path) -> None:
     try:
         _check_numbers(experiment)
         _check_metric(experiment)
-        arms = {arm.name: arm for arm in experiment.arms}
-        settings = {arm.name: _settings(experiment, arm) for arm in experiment.arms}
-        for name, setting in settings.items():
-            _check_setting(experiment, name, setting)
-        compared = set(experiment.hypothesis.contrast.control or arms)
+        settings = {arm: _settings(experiment, arm) for arm in experiment.arms}
+        for arm, setting in settings.items():
+            _check_setting(experiment, arm, setting)
         for one, other in combinations(settings, 2):
-            keys = differing(settings[one], settings[other], _NO_CHANGE)
-            _check_pair(experiment, one, other, keys)
-            if {one, other} & compared:  # two treatments may each change something else
-                _check_one_change(experiment, one, other, keys, _written(arms[one], arms[other]))
+            _check_pair(experiment, one, other, differing(settings[one], settings[other], _NO_CHANGE))
     except UserError as error:
         raise UserError(f"{file}: {error}") from error
 
@@ -116,8 +111,8 @@ def _settings(experiment: Experiment, arm: Arm) -> dict[str, Any]:
         raise UserError(f"arm {arm.name}: {error}") from error
 
 
-def _check_setting(experiment: Experiment, name: str, setting: dict[str, Any]) -> None:
-    metric, every = experiment.metric, setting["train.eval_every"]
+def _check_setting(experiment: Experiment, arm: Arm, setting: dict[str, Any]) -> None:
+    name, metric, every = arm.name, experiment.metric, setting["train.eval_every"]
     if setting["train.stop_at_return"] is not None:
         raise UserError(f"arm {name}: train.stop_at_return must be null: a run that stops early has another budget")
     if metric.budget is Budget.env_steps and setting["train.steps"] < metric.at:
@@ -137,8 +132,9 @@ def _written(one: Arm, other: Arm) -> set[str]:
     return {key for key, _ in pairs ^ others}
 
 
-def _check_pair(experiment: Experiment, one: str, other: str, keys: list[str]) -> None:
-    arms = f"arms {one} and {other}"
+def _check_pair(experiment: Experiment, one: Arm, other: Arm, keys: list[str]) -> None:
+    """Two arms, which differ in `keys`: one model family, one budget and, if one of them is a control, one change."""
+    arms, names = f"arms {one.name} and {other.name}", {one.name, other.name}
     if not keys:
         raise UserError(f"{arms} are the same")
     if unequal := [key for key in keys if key in BUDGET_KEYS]:
@@ -146,11 +142,9 @@ def _check_pair(experiment: Experiment, one: str, other: str, keys: list[str]) -
     family = [key for key in keys if re.match(r"model\.|env\.(id$|kwargs\b|action_repeat$)", key)]
     if family and experiment.gate is not Gate.architecture:
         raise UserError(f"{arms} are different model families: {_few(family)}; that needs gate: architecture")
-
-
-def _check_one_change(experiment: Experiment, one: str, other: str, keys: list[str], written: set[str]) -> None:
-    if len(keys) > 1 and written != {"size"} and not experiment.factorial:
-        raise UserError(f"arms {one} and {other} differ in {len(keys)} keys: {_few(keys)}; change one, or say factorial: true")
+    compared = names & set(experiment.hypothesis.contrast.control or names)  # two treatments may each change something else
+    if compared and len(keys) > 1 and _written(one, other) != {"size"} and not experiment.factorial:
+        raise UserError(f"{arms} differ in {len(keys)} keys: {_few(keys)}; change one, or say factorial: true")
 
 
 def _few(keys: list[str]) -> str:

@@ -33,12 +33,12 @@ class Cluster:
     partition: str | None = None  # the cluster's default
 
 
+@dataclass
 class Task:
     """What a job of the cluster does: run or continue one training process. It is pickled."""
 
-    def __init__(self, job: Job) -> None:
-        self.job = job
-        self.process: Process | None = None
+    job: Job
+    process: Process | None = None
 
     def __call__(self) -> str | None:
         """The run's error, None if it is finished. Raises UserError as `Job.start` does."""
