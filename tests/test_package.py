@@ -34,6 +34,8 @@ def test_a_wheel_brings_its_configs_and_what_reports_read(tmp_path: Path) -> Non
     packaged = {name.removeprefix("dreamerjax/_configs/") for name in names if name.startswith("dreamerjax/_configs/")}
     assert packaged == {str(path.relative_to(ROOT / "configs")) for path in (ROOT / "configs").rglob("*.yaml")}
     assert "dreamerjax/py.typed" in names
+    laboratory = ("experiment.yaml.j2", "report.md.j2")
+    assert names >= {f"dreamerjax/experiment/templates/{template}" for template in laboratory}
     program = (
         "from dreamerjax.config.cli import config_directory, load_config;"
         "print(config_directory(), load_config(['experiment=cartpole']).run.name)"

@@ -7,21 +7,20 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from rich.console import Console
+from rich.table import Table
+
 from dreamerjax.core.errors import UserError
 from dreamerjax.core.files import read_json_object
 from dreamerjax.experiment import spec
 from dreamerjax.experiment.design import Budget
+from dreamerjax.experiment.states import runs
 
 _INTERRUPTED = 130
 
 
-def list_experiments(options: argparse.Namespace) -> int:
+def list_experiments(options: argparse.Namespace) -> None:
     """A table of all experiments: where they stand and what they ask."""
-    from rich.console import Console
-    from rich.table import Table
-
-    from dreamerjax.experiment.states import runs
-
     table = Table("experiment", "date", "status", "runs", "verdict", "question")
     for slug in spec.slugs(options.experiments):
         try:
@@ -33,17 +32,13 @@ def list_experiments(options: argparse.Namespace) -> int:
         finished = sum(state.state == "finished" for state in states)
         verdict = str(read_json_object(experiment.directory / "results.json").get("verdict", ""))
         status, progress = experiment.status.name, f"{finished}/{len(states)}"
-        table.add_row(slug, experiment.date, status, progress, verdict, experiment.question)
+        table.add_row(slug, str(experiment.date), status, progress, verdict, experiment.question)
     Console().print(table)
-    return 0
 
 
-def new(options: argparse.Namespace) -> int:
+def new(options: argparse.Namespace) -> None:
     """Write a new experiment file."""
-    from dreamerjax.experiment.template import QUESTION, write_new
-
-    print(write_new(options.slug, options.experiments, options.question or QUESTION))
-    return 0
+    print(spec.write_new(options.slug, options.experiments, options.question or spec.QUESTION))
 
 
 def run(options: argparse.Namespace) -> int:
@@ -56,30 +51,19 @@ def run(options: argparse.Namespace) -> int:
     return runner.run(experiment, options.root, jobs=options.jobs, arms=options.arms, seeds=options.seeds, cluster=cluster)
 
 
-def report(options: argparse.Namespace) -> int:
+def report(options: argparse.Namespace) -> None:
     """Write the report."""
-    from dreamerjax.experiment.report import write_report
+    from dreamerjax.experiment.write_up import write_up
 
-    print(write_report(spec.load(options.slug, options.experiments), options.root))
-    return 0
+    print(write_up(spec.load(options.slug, options.experiments), options.root))
 
 
-def compare(options: argparse.Namespace) -> int:
+def compare(options: argparse.Namespace) -> None:
     """Compare runs."""
-    from dreamerjax.experiment.compare import compare as compare_runs
+    from dreamerjax.experiment.compare import compare_runs, show
 
-    budget = Budget[options.budget]
-    root, output = str(options.root), options.output
-    compare_runs(
-        options.runs,
-        root,
-        options.metric,
-        at=options.at,
-        budget=budget,
-        across_families=options.across_families,
-        output=output,
-    )
-    return 0
+    choices = {"at": options.at, "budget": Budget[options.budget], "across_families": options.across_families}
+    show(*compare_runs(options.runs, options.root, options.metric, **choices), options.output)
 
 
 def parser() -> argparse.ArgumentParser:
@@ -123,7 +107,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """The command line."""
     options = parser().parse_args(argv)
     try:
-        return int(options.function(options))
+        return options.function(options) or 0
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code

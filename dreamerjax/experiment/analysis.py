@@ -5,32 +5,27 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Protocol
+from typing import Any
 
 import numpy as np
 
 from dreamerjax.core.errors import UserError
-from dreamerjax.experiment.design import Arm, Budget, Experiment, Gate
-from dreamerjax.experiment.results import Run, read_run, value
-from dreamerjax.experiment.statistics import Estimate, Verdict, contrast_arms, contrast_estimate, estimate, improvement, judge
+from dreamerjax.core.machine import machine
+from dreamerjax.experiment.design import RULE, Arm, Budget, Experiment, Gate
+from dreamerjax.experiment.records import RunRecord, end, read_run, value
+from dreamerjax.experiment.states import ExperimentRun
+from dreamerjax.experiment.statistics import (
+    ESTIMATOR,
+    RESAMPLES,
+    Estimate,
+    Verdict,
+    contrast_arms,
+    contrast_estimate,
+    estimate,
+    improvement,
+    judge,
+)
 from dreamerjax.storage.compatibility import require_same
-
-
-class State(Protocol):
-    """What the runner says of one run of an experiment."""
-
-    @property
-    def path(self) -> Path | None:
-        """The run directory; None of a run that was never started."""
-
-    @property
-    def state(self) -> str:
-        """`missing`, `finished`, `interrupted` or `failed`."""
-
-    @property
-    def error(self) -> str | None:
-        """What ended a run that failed."""
 
 
 @dataclass(frozen=True)
@@ -38,8 +33,7 @@ class ArmResult:
     """The comparable runs of one arm, in the order of the experiment's seeds."""
 
     arm: Arm
-    seeds: tuple[int, ...]
-    runs: tuple[Run, ...]
+    runs: tuple[RunRecord, ...]
     values: np.ndarray  # [n], one per run
     middle: Estimate
 
@@ -53,52 +47,89 @@ class Absence:
     reason: str
 
 
-@dataclass(frozen=True)
-class Analysis:
-    """Everything that a report says."""
-
-    experiment: Experiment
-    arms: tuple[ArmResult, ...]
-    absent: tuple[Absence, ...]
-    contrast: Estimate
-    improvement: Estimate | None  # probability that a treatment run is better than a control run; None for two factors
-    verdict: Verdict
-    warnings: tuple[str, ...]
-
-
-def analyse(experiment: Experiment, states: Mapping[tuple[str, int], State], changed: Sequence[str]) -> Analysis:
-    """Weighs what there is.
+def weigh(
+    experiment: Experiment, states: Mapping[tuple[str, int], ExperimentRun]
+) -> tuple[tuple[ArmResult, ...], tuple[Absence, ...]]:
+    """What every arm reached, and the runs that do not count.
 
     Args:
         experiment: as its file says now.
         states: of each (arm, seed).
-        changed: keys of the experiment's file that say something else than at its first run.
 
     Raises:
         UserError: no run can be compared; exit code 1.
     """
-    absent: list[Absence] = []
-    arms = tuple(_arm_result(experiment, arm, states, absent) for arm in experiment.arms)
+    arms, absent = [], []
+    for arm in experiment.arms:
+        runs, values = [], []
+        for seed in experiment.seeds:
+            try:
+                run = _finished(states[arm.name, seed])
+                values.append(value(run, experiment.metric))
+                runs.append(run)
+            except UserError as error:
+                absent.append(Absence(arm.name, seed, without_places(str(error))))
+        array = np.array(values, np.float64)
+        arms.append(ArmResult(arm, tuple(runs), array, estimate(array, experiment.rule.confidence)))
+    if not any(arm.runs for arm in arms):
+        first = f"for example {absent[0].arm}, seed {absent[0].seed}: {absent[0].reason}"
+        message = f"experiment {experiment.slug}: none of its {len(absent)} runs can be compared, {first}"
+        raise UserError(message, exit_code=1)
+    return tuple(arms), tuple(absent)
+
+
+def results(
+    experiment: Experiment, arms: Sequence[ArmResult], absent: Sequence[Absence], changed: Sequence[str]
+) -> dict[str, Any]:
+    """The content of results.json: the verdict, and every number of the report.
+
+    Args:
+        experiment: as its file says now.
+        arms: what was weighed, at least one run; see `weigh`.
+        absent: what does not count.
+        changed: keys of the experiment's file that say something else than at its first run.
+    """
+    hypothesis, metric, confidence = experiment.hypothesis, experiment.metric, experiment.rule.confidence
     runs = [run for arm in arms for run in arm.runs]
-    if not runs:
-        first = f", for example {absent[0].arm}, seed {absent[0].seed}: {absent[0].reason}" if absent else ""
-        raise UserError(f"experiment {experiment.slug}: none of its {len(absent)} runs can be compared{first}", exit_code=1)
-    hypothesis = experiment.hypothesis
     values = {arm.arm.name: arm.values for arm in arms}
-    contrast = contrast_estimate(values, experiment.arms, hypothesis.contrast, experiment.confidence)
+    contrast = contrast_estimate(values, experiment.arms, hypothesis.contrast, confidence)
+    better = _improvement(experiment, values)
     few = [arm.name for arm in contrast_arms(experiment.arms, hypothesis.contrast) if len(values[arm.name]) < 2]
     verdict = judge(contrast, higher=hypothesis.higher, by=hypothesis.by)
     if few:
         verdict = Verdict("inconclusive", f"fewer than 2 seeds finished of {', '.join(few)}")
-    return Analysis(
-        experiment=experiment,
-        arms=arms,
-        absent=tuple(absent),
-        contrast=contrast,
-        improvement=_improvement(experiment, values),
-        verdict=verdict,
-        warnings=tuple(_warnings(experiment, runs, absent, changed)),
-    )
+    return {
+        "experiment": experiment.slug,
+        "date": experiment.date,
+        "question": experiment.question,
+        "verdict": verdict.name,
+        "reason": verdict.reason,
+        "contrast": contrast._asdict(),
+        "probability_of_improvement": better._asdict() if better else None,
+        "hypothesis": {
+            "change": hypothesis.change,
+            "expect": hypothesis.expect,
+            "direction": "higher" if hypothesis.higher else "lower",
+            "by": hypothesis.by,
+            "contrast": vars(hypothesis.contrast),
+        },
+        "metric": {
+            "name": metric.name,
+            "statistic": metric.statistic.name,
+            "budget": metric.budget.name,
+            "start": metric.start,
+            "at": metric.at,
+        },
+        "rule": RULE,
+        "confidence": confidence,
+        "estimator": ESTIMATOR,
+        "resamples": RESAMPLES,
+        "arms": [_arm(arm) for arm in arms],
+        "absent": [vars(absence) for absence in absent],
+        "warnings": _warnings(experiment, runs, absent, changed),
+        "machine": machine(),
+        "versions": runs[0].meta.get("versions"),
+    }
 
 
 def without_places(text: str) -> str:
@@ -106,7 +137,7 @@ def without_places(text: str) -> str:
     return re.sub(r"(?<![\w.])/(?:[^\s/:'\"]+/)+", "", " ".join(text.split()))
 
 
-def mixed_code(runs: Sequence[Run]) -> list[str]:
+def mixed_code(runs: Sequence[RunRecord]) -> list[str]:
     """Warnings of runs that were not made by one committed version of the code and one set of packages."""
     commits = sorted({run.commit for run in runs})
     dirty = sum(run.dirty for run in runs)
@@ -120,23 +151,35 @@ def mixed_code(runs: Sequence[Run]) -> list[str]:
     return warnings + ([f"The runs used different packages: {'; '.join(mixed)}."] if mixed else [])
 
 
-def _arm_result(experiment: Experiment, arm: Arm, states: Mapping[tuple[str, int], State], absent: list[Absence]) -> ArmResult:
-    seeds, runs, values = [], [], []
-    for seed in experiment.seeds:
-        try:
-            run = _finished(states.get((arm.name, seed)))
-            values.append(value(run, experiment.metric))
-        except UserError as error:
-            absent.append(Absence(arm.name, seed, without_places(str(error))))
-            continue
-        seeds.append(seed)
-        runs.append(run)
-    array = np.array(values, np.float64)
-    return ArmResult(arm, tuple(seeds), tuple(runs), array, estimate(array, experiment.confidence))
+def _arm(arm: ArmResult) -> dict[str, Any]:
+    values = arm.values if len(arm.values) else np.array([np.nan])
+    return {
+        "name": arm.arm.name,
+        "overrides": arm.arm.overrides,
+        "script": arm.arm.script,
+        "levels": dict(arm.arm.levels),
+        "interquartile_mean": arm.middle._asdict(),
+        "mean": values.mean(),
+        "min": values.min(),
+        "max": values.max(),
+        "runs": [
+            {
+                "seed": run.seed,
+                "run": run.name,
+                "value": value,
+                **{budget.name: end(run, budget) for budget in Budget},
+                "outcome": run.summary.get("outcome"),
+                "findings": run.findings,
+                "commit": run.commit,
+                "dirty": run.dirty,
+            }
+            for run, value in zip(arm.runs, arm.values, strict=True)
+        ],
+    }
 
 
-def _finished(state: State | None) -> Run:
-    if state is None or state.path is None or state.state == "missing":
+def _finished(state: ExperimentRun) -> RunRecord:
+    if state.path is None:
         raise UserError("never started")
     if state.state != "finished":
         how = "was interrupted" if state.state == "interrupted" else state.state
@@ -150,10 +193,12 @@ def _improvement(experiment: Experiment, values: Mapping[str, np.ndarray]) -> Es
         return None
     treatment, control = ([values[name] for name in names] for names in (contrast.treatment, contrast.control))
     better, worse = (treatment, control) if experiment.hypothesis.higher else (control, treatment)
-    return improvement(better, worse, experiment.confidence)
+    return improvement(better, worse, experiment.rule.confidence)
 
 
-def _warnings(experiment: Experiment, runs: Sequence[Run], absent: Sequence[Absence], changed: Sequence[str]) -> list[str]:
+def _warnings(
+    experiment: Experiment, runs: Sequence[RunRecord], absent: Sequence[Absence], changed: Sequence[str]
+) -> list[str]:
     warnings = []
     if experiment.pilot:
         warnings.append("This is a pilot: its verdict decides nothing.")
@@ -169,7 +214,7 @@ def _warnings(experiment: Experiment, runs: Sequence[Run], absent: Sequence[Abse
     return warnings + mixed_code(runs)
 
 
-def _other_families(runs: Sequence[Run]) -> list[str]:
+def _other_families(runs: Sequence[RunRecord]) -> list[str]:
     for run in runs[1:]:
         try:
             require_same(runs[0].meta.get("family") or {}, run.meta.get("family") or {}, runs[0].name)

@@ -32,6 +32,7 @@ FAMILIES = (
 FEWEST_SEEDS = 3
 BUDGET_KEYS = ("train.steps", "train.updates", "train.stop_at_return")
 RUNNER_KEYS = ("train.seed", "run.root", "run.name", "run.hypothesis", "run.primary_metric", "resume")
+ABSENT = "absent"  # the value of a key that a configuration lacks
 _NO_CHANGE = re.compile(r"run\..*|resume")
 
 
@@ -45,6 +46,12 @@ def _compose(overrides: tuple[str, ...]) -> Config:
     return load_config(overrides)
 
 
+def differing(one: dict[str, Any], other: dict[str, Any], ignored: re.Pattern[str]) -> list[str]:
+    """The keys whose values differ between two flat configurations, or that one of them lacks."""
+    keys = sorted(one.keys() | other.keys())
+    return [key for key in keys if one.get(key, ABSENT) != other.get(key, ABSENT) and not ignored.fullmatch(key)]
+
+
 def check_experiment(experiment: Experiment, file: Path) -> None:
     """Refuse what cannot answer the question.
 
@@ -54,16 +61,11 @@ def check_experiment(experiment: Experiment, file: Path) -> None:
     try:
         _check_numbers(experiment)
         _check_metric(experiment)
-        arms = {arm.name: arm for arm in experiment.arms}
-        settings = {arm.name: _settings(experiment, arm) for arm in experiment.arms}
-        for name, setting in settings.items():
-            _check_setting(experiment, name, setting)
-        compared = set(experiment.hypothesis.contrast.control or arms)
+        settings = {arm: _settings(experiment, arm) for arm in experiment.arms}
+        for arm, setting in settings.items():
+            _check_setting(experiment, arm, setting)
         for one, other in combinations(settings, 2):
-            keys = _differences(settings[one], settings[other])
-            _check_pair(experiment, one, other, keys)
-            if {one, other} & compared:  # two treatments may each change something else
-                _check_one_change(experiment, one, other, keys, _written(arms[one], arms[other]))
+            _check_pair(experiment, one, other, differing(settings[one], settings[other], _NO_CHANGE))
     except UserError as error:
         raise UserError(f"{file}: {error}") from error
 
@@ -78,8 +80,8 @@ def _check_numbers(experiment: Experiment) -> None:
         raise UserError(f"arms must be at least 2, not {len(names)}: a hypothesis compares")
     if twice := sorted({name for name in names if names.count(name) > 1}):
         raise UserError(f"sweep makes two arms of the name {twice[0]}: write their values in a way that tells them apart")
-    if not 0.5 <= experiment.confidence < 1:
-        raise UserError(f"rule.confidence must be at least 0.5 and below 1, not {experiment.confidence:g}")
+    if not 0.5 <= experiment.rule.confidence < 1:
+        raise UserError(f"rule.confidence must be at least 0.5 and below 1, not {experiment.rule.confidence:g}")
     if experiment.hypothesis.by < 0:
         raise UserError(f"hypothesis.by must be at least 0, not {experiment.hypothesis.by:g}: `higher` says the direction")
 
@@ -109,8 +111,8 @@ def _settings(experiment: Experiment, arm: Arm) -> dict[str, Any]:
         raise UserError(f"arm {arm.name}: {error}") from error
 
 
-def _check_setting(experiment: Experiment, name: str, setting: dict[str, Any]) -> None:
-    metric, every = experiment.metric, setting["train.eval_every"]
+def _check_setting(experiment: Experiment, arm: Arm, setting: dict[str, Any]) -> None:
+    name, metric, every = arm.name, experiment.metric, setting["train.eval_every"]
     if setting["train.stop_at_return"] is not None:
         raise UserError(f"arm {name}: train.stop_at_return must be null: a run that stops early has another budget")
     if metric.budget is Budget.env_steps and setting["train.steps"] < metric.at:
@@ -123,11 +125,6 @@ def _check_setting(experiment: Experiment, name: str, setting: dict[str, Any]) -
         raise UserError(f"arm {name}: train.eval_every ({every}) must be at most metric.at ({metric.at})")
 
 
-def _differences(one: dict[str, Any], other: dict[str, Any]) -> list[str]:
-    keys = sorted(one.keys() | other.keys())
-    return [key for key in keys if one.get(key) != other.get(key) and not _NO_CHANGE.fullmatch(key)]
-
-
 def _written(one: Arm, other: Arm) -> set[str]:
     """The keys and groups whose values two arms write differently: another size is one change, however many keys it sets."""
     pairs = {tuple(override.lstrip("+").partition("=")[::2]) for override in one.overrides}
@@ -135,8 +132,9 @@ def _written(one: Arm, other: Arm) -> set[str]:
     return {key for key, _ in pairs ^ others}
 
 
-def _check_pair(experiment: Experiment, one: str, other: str, keys: list[str]) -> None:
-    arms = f"arms {one} and {other}"
+def _check_pair(experiment: Experiment, one: Arm, other: Arm, keys: list[str]) -> None:
+    """Two arms, which differ in `keys`: one model family, one budget and, if one of them is a control, one change."""
+    arms, names = f"arms {one.name} and {other.name}", {one.name, other.name}
     if not keys:
         raise UserError(f"{arms} are the same")
     if unequal := [key for key in keys if key in BUDGET_KEYS]:
@@ -144,11 +142,9 @@ def _check_pair(experiment: Experiment, one: str, other: str, keys: list[str]) -
     family = [key for key in keys if re.match(r"model\.|env\.(id$|kwargs\b|action_repeat$)", key)]
     if family and experiment.gate is not Gate.architecture:
         raise UserError(f"{arms} are different model families: {_few(family)}; that needs gate: architecture")
-
-
-def _check_one_change(experiment: Experiment, one: str, other: str, keys: list[str], written: set[str]) -> None:
-    if len(keys) > 1 and written != {"size"} and not experiment.factorial:
-        raise UserError(f"arms {one} and {other} differ in {len(keys)} keys: {_few(keys)}; change one, or say factorial: true")
+    compared = names & set(experiment.hypothesis.contrast.control or names)  # two treatments may each change something else
+    if compared and len(keys) > 1 and _written(one, other) != {"size"} and not experiment.factorial:
+        raise UserError(f"{arms} differ in {len(keys)} keys: {_few(keys)}; change one, or say factorial: true")
 
 
 def _few(keys: list[str]) -> str:

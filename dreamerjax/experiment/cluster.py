@@ -33,19 +33,19 @@ class Cluster:
     partition: str | None = None  # the cluster's default
 
 
+@dataclass
 class Task:
     """What a job of the cluster does: run or continue one training process. It is pickled."""
 
-    def __init__(self, job: Job) -> None:
-        self.job = job
-        self.process: Process | None = None
+    job: Job
+    process: Process | None = None
 
     def __call__(self) -> str | None:
         """The run's error, None if it is finished. Raises UserError as `Job.start` does."""
         if self.job.state().state == "finished":
             return None
         self.process = self.job.start(sorted(os.sched_getaffinity(0)))
-        while not self.process.ended():
+        while self.process.popen.poll() is None:
             time.sleep(POLL)
         return self.process.close()
 
@@ -54,9 +54,9 @@ class Task:
         from submitit.helpers import DelayedSubmission
 
         if self.process is not None:
-            self.process.signal(signal.SIGTERM)
+            self.process.popen.send_signal(signal.SIGTERM)
             with suppress(ChildProcessError):  # it had ended
-                os.waitid(os.P_PID, self.process.process.pid, os.WEXITED | os.WNOWAIT)
+                os.waitid(os.P_PID, self.process.popen.pid, os.WEXITED | os.WNOWAIT)
         return DelayedSubmission(Task(self.job))
 
 

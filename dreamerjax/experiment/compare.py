@@ -8,70 +8,52 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
 
 from dreamerjax.core.errors import UserError
-from dreamerjax.core.formatting import number
 from dreamerjax.core.run_directory import find_run
 from dreamerjax.experiment.analysis import mixed_code
 from dreamerjax.experiment.design import TOLERANCE, Arm, Budget, Contrast, Metric
-from dreamerjax.experiment.figures import ArmCurves, draw_curves
-from dreamerjax.experiment.results import UNITS, Run, curve, end, reaches, read_run, value
+from dreamerjax.experiment.figures import draw_curves
+from dreamerjax.experiment.records import RunRecord, curve, end, reaches, read_run, value
 from dreamerjax.experiment.statistics import Estimate, contrast_estimate, estimate, improvement
 from dreamerjax.storage.compatibility import require_same
 
 CONFIDENCE = 0.95
-SEED = "train.seed"
-_NOT_A_SETTING = ("run.", "parallel.")  # keys, besides the seed, that do not tell one arm from another
+_NOT_A_SETTING = ("run.", "parallel.", "train.seed", "resume")  # what keys begin with that do not tell one arm from another
 
 
 @dataclass(frozen=True)
-class Group:
+class ComparedArm:
     """Runs that differ in nothing but the seed."""
 
     label: str  # the keys in which the arms differ, with this one's values
-    runs: tuple[Run, ...]
+    runs: tuple[RunRecord, ...]
     values: np.ndarray  # [n]
     middle: Estimate
-    difference: Estimate | None  # to the first group; None of that itself
-    above: Estimate | None  # probability that a run lies above one of the first group
+    difference: Estimate | None  # to the first arm; None of that itself
+    above: Estimate | None  # probability that a run lies above one of the first arm
 
 
-def compare(
-    runs: list[str], root: str, metric: str, *, at: float | None, budget: Budget, across_families: bool, output: Path | None
-) -> None:
-    """Prints a table of the arms that the runs make and, with `output`, draws their learning curves.
+def compare_runs(
+    names: Sequence[str], root: str | Path, metric: str, *, at: float | None, budget: Budget, across_families: bool
+) -> tuple[list[ComparedArm], Metric]:
+    """The arms that runs make, in the order in which their first runs are named, and by what they are compared.
 
     Args:
-        runs: paths, ids under `root`, or `latest`.
+        names: paths, ids under `root`, or `latest`.
         root: directory of the runs.
         metric: a key of metrics.jsonl; each run's number is its last value at or before `at`.
         at: where the runs are compared, rounded down to a whole number; None for where they all end.
         budget: what `at` counts.
         across_families: whether runs of different model families may be compared.
-        output: a PNG file.
 
     Raises:
         UserError: fewer than two runs, the same run or seed twice, no such run, different families, a run that ended before
             `at` or, without it, elsewhere than the others; a metric that a run does not have; exit code 2.
     """
-    groups, budget_at = compare_runs(runs, root, metric, at=at, budget=budget, across_families=across_families)
-    _print_table(groups, metric, budget_at, budget)
-    if output is not None:
-        draw_curves(
-            output,
-            [ArmCurves(group.label, tuple(curve(run, metric, budget) for run in group.runs)) for group in groups],
-            title=f"{metric}, {len(groups)} arms",
-            metric=metric,
-            budget=budget,
-            at=budget_at,
-            confidence=CONFIDENCE,
-        )
-
-
-def compare_runs(
-    names: Sequence[str], root: str, metric: str, *, at: float | None, budget: Budget, across_families: bool
-) -> tuple[list[Group], int]:
-    """The arms, in the order in which their first runs are named, and where they are compared; see `compare`."""
     if len(names) < 2:
         raise UserError(f"a comparison needs at least 2 runs, not {len(names)}")
     runs = [read_run(find_run(name, root)) for name in names]
@@ -79,19 +61,37 @@ def compare_runs(
         _require_family(runs[0], run, across_families)
     for run in runs:
         curve(run, metric, budget)
-    budget_at = _common_budget(runs, at, budget)
+    question = Metric(metric, budget, at=_common_budget(runs, at, budget))
     arms = _arms(runs)
     labels = _labels([arm[0] for arm in arms])
-    question = Metric(metric, budget_at, budget)
     values = [np.array([value(run, question) for run in arm]) for arm in arms]
     against = [_against(values[0], other) for other in values[1:]]
     return [
-        Group(label, tuple(arm), numbers, estimate(numbers, CONFIDENCE), difference, above)
-        for label, arm, numbers, (difference, above) in zip(labels, arms, values, [(None, None), *against], strict=True)
-    ], budget_at
+        ComparedArm(label, tuple(arm), numbers, estimate(numbers, CONFIDENCE), *compared)
+        for label, arm, numbers, compared in zip(labels, arms, values, [(None, None), *against], strict=True)
+    ], question
 
 
-def _require_family(first: Run, run: Run, across_families: bool) -> None:
+def show(arms: Sequence[ComparedArm], metric: Metric, output: Path | None) -> None:
+    """Prints a table of the arms and, with `output`, a PNG file, draws their learning curves."""
+    at = f"{metric.name} at {metric.at:,} {metric.budget.value}"
+    table = Table(title=escape(f"{at}, IQM over seeds [{CONFIDENCE:.0%} interval]"))
+    table.add_column("arm", overflow="fold")
+    for name in ("seeds", "IQM", "minus the first", "probability above the first"):
+        table.add_column(name, justify="right")
+    for arm in arms:
+        numbers = ["" if number is None else str(number) for number in (arm.middle, arm.difference, arm.above)]
+        table.add_row(*map(escape, (arm.label, str(len(arm.runs)), *numbers)))
+    console = Console()
+    console.print(table)
+    for warning in mixed_code([run for arm in arms for run in arm.runs]):
+        console.print(f"warning: {warning}", markup=False)
+    if output is not None:
+        curves = [(arm.label, [curve(run, metric.name, metric.budget) for run in arm.runs]) for arm in arms]
+        draw_curves(output, curves, title=f"{metric.name}, {len(arms)} arms", metric=metric, confidence=CONFIDENCE)
+
+
+def _require_family(first: RunRecord, run: RunRecord, across_families: bool) -> None:
     if across_families:
         return
     try:
@@ -100,8 +100,8 @@ def _require_family(first: Run, run: Run, across_families: bool) -> None:
         raise UserError(f"run {run.name}: {error}; --across-families compares them all the same") from error
 
 
-def _common_budget(runs: Sequence[Run], at: float | None, budget: Budget) -> int:
-    unit, ends = UNITS[budget], {run.name: end(run, budget) for run in runs}
+def _common_budget(runs: Sequence[RunRecord], at: float | None, budget: Budget) -> int:
+    unit, ends = budget.value, {run.name: end(run, budget) for run in runs}
     shortest, longest = min(ends, key=ends.__getitem__), max(ends, key=ends.__getitem__)
     least = int(ends[shortest])
     if at is None and ends[shortest] < ends[longest] * (1 - TOLERANCE):
@@ -117,9 +117,9 @@ def _common_budget(runs: Sequence[Run], at: float | None, budget: Budget) -> int
     return least if at is None else int(at)
 
 
-def _arms(runs: Sequence[Run]) -> list[list[Run]]:
+def _arms(runs: Sequence[RunRecord]) -> list[list[RunRecord]]:
     """Runs whose settings are equal, together."""
-    arms: list[list[Run]] = []
+    arms: list[list[RunRecord]] = []
     for run in runs:
         arm = next((arm for arm in arms if _settings(arm[0]) == _settings(run)), None)
         if arm is None:
@@ -133,15 +133,11 @@ def _arms(runs: Sequence[Run]) -> list[list[Run]]:
     return arms
 
 
-def _settings(run: Run) -> dict[str, Any]:
-    return {
-        key: setting
-        for key, setting in run.config.items()
-        if key not in (SEED, "resume") and not key.startswith(_NOT_A_SETTING)
-    }
+def _settings(run: RunRecord) -> dict[str, Any]:
+    return {key: setting for key, setting in run.config.items() if not key.startswith(_NOT_A_SETTING)}
 
 
-def _labels(firsts: Sequence[Run]) -> list[str]:
+def _labels(firsts: Sequence[RunRecord]) -> list[str]:
     """What tells each arm from the others."""
     settings = [_settings(run) for run in firsts]
     keys = sorted({key for each in settings for key in each if any(other.get(key) != each[key] for other in settings)})
@@ -152,25 +148,3 @@ def _against(first: np.ndarray, other: np.ndarray) -> tuple[Estimate, Estimate]:
     values, arms = {"first": first, "other": other}, [Arm("first", ()), Arm("other", ())]
     contrast = Contrast(treatment=("other",), control=("first",))
     return contrast_estimate(values, arms, contrast, CONFIDENCE), improvement([other], [first], CONFIDENCE)
-
-
-def _print_table(groups: Sequence[Group], metric: str, at: int, budget: Budget) -> None:
-    from rich.console import Console
-    from rich.markup import escape
-    from rich.table import Table
-
-    table = Table(title=escape(f"{metric} at {at:,} {UNITS[budget]}, IQM over seeds [{CONFIDENCE:.0%} interval]"))
-    table.add_column("arm", overflow="fold")
-    for name in ("seeds", "IQM", "minus the first", "probability above the first"):
-        table.add_column(name, justify="right")
-    for group in groups:
-        numbers = map(_cell, (group.middle, group.difference, group.above))
-        table.add_row(*map(escape, (group.label, str(len(group.runs)), *numbers)))
-    console = Console()
-    console.print(table)
-    for warning in mixed_code([run for group in groups for run in group.runs]):
-        console.print(f"warning: {warning}", markup=False)
-
-
-def _cell(estimate: Estimate | None) -> str:
-    return "" if estimate is None else f"{number(estimate.value)} [{number(estimate.low)}, {number(estimate.high)}]"

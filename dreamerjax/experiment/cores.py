@@ -1,13 +1,22 @@
-"""The cores that this process may use, shared out to processes of its own."""
+"""The cores that this process may use, shared out to processes of its own.
+
+`python -m dreamerjax.experiment.cores OWNER CORES COMMAND...` becomes such a process: it dies with process OWNER, runs on CORES
+(such as `0,1`) alone, so that JAX sizes itself to them, ignores SIGUSR1 and SIGUSR2, with which SLURM warns every process of a
+job that its time is nearly over (OWNER passes that on as SIGTERM), and executes COMMAND. All of it happens in a fresh process,
+since code between fork and exec is not safe in a parent that has threads.
+"""
 
 from __future__ import annotations
 
 import os
 import queue
+import signal
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
+
+from dreamerjax.core.child_process import die_with_parent
 
 Item = TypeVar("Item")
 
@@ -22,7 +31,7 @@ def shares(jobs: int) -> list[list[int]]:
 
 def launched(cores: Sequence[int]) -> list[str]:
     """What a command line begins with to run on these cores alone and to die with this process."""
-    return [sys.executable, "-m", "dreamerjax.experiment.launch", str(os.getpid()), ",".join(map(str, cores))]
+    return [sys.executable, "-m", "dreamerjax.experiment.cores", str(os.getpid()), ",".join(map(str, cores))]
 
 
 def side_by_side(work: Callable[[Item, list[int]], None], items: Iterable[Item], jobs: int) -> None:
@@ -45,3 +54,17 @@ def side_by_side(work: Callable[[Item, list[int]], None], items: Iterable[Item],
         ended = [pool.submit(one, item) for item in items]
     for future in ended:
         future.result()
+
+
+def main(argv: Sequence[str]) -> None:
+    """Become a launched process; returns never."""
+    owner, cores, *command = argv
+    die_with_parent(int(owner))
+    for warning in (signal.SIGUSR1, signal.SIGUSR2):
+        signal.signal(warning, signal.SIG_IGN)
+    os.sched_setaffinity(0, [int(core) for core in cores.split(",")])
+    os.execv(command[0], command)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

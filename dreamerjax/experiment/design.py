@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from datetime import date
 from enum import Enum
 from pathlib import Path
 
@@ -23,20 +24,20 @@ class Status(Enum):
 
 
 class Budget(Enum):
-    """What arms are compared at equal amounts of: fields of every line of metrics.jsonl (`seconds` is its `time`)."""
+    """What arms are compared at equal amounts of, in words."""
 
-    env_steps = "env_steps"
+    env_steps = "environment steps"
     updates = "updates"
     seconds = "seconds"
 
 
 class Statistic(Enum):
-    """How a run's curve becomes one number. `last`: the value at the budget; the others: over the window up to it."""
+    """How a run's curve becomes one number. `last`: the value at the budget; the others: over the window up to it. In words."""
 
-    last = "last"
-    mean = "mean"
-    min = "min"
-    max = "max"
+    last = "the last"
+    mean = "the mean"
+    min = "the smallest"
+    max = "the largest"
 
 
 @dataclass(frozen=True)
@@ -44,10 +45,18 @@ class Metric:
     """The primary metric: one number per run."""
 
     name: str  # a key of metrics.jsonl, for example eval/greedy/return_mean
-    at: int  # the budget at which the arms are compared
     budget: Budget = Budget.env_steps
+    at: int = field(kw_only=True)  # the budget at which the arms are compared
     statistic: Statistic = Statistic.last
     start: int = 0  # of the window of mean, min and max, in units of the budget
+
+    @property
+    def words(self) -> str:
+        """It in words, as Markdown."""
+        at = f"{self.at:,} {self.budget.value}"
+        if self.statistic is Statistic.last:
+            return f"`{self.name}`, its last value at or before {at}"
+        return f"`{self.name}`, {self.statistic.value} of its values from {self.start:,} to {at}"
 
 
 @dataclass(frozen=True)
@@ -86,21 +95,28 @@ class Hypothesis:
 
 
 @dataclass(frozen=True)
+class Rule:
+    """What the verdict by RULE leaves open."""
+
+    confidence: float = 0.95  # of the interval
+
+
+@dataclass(frozen=True, kw_only=True)
 class Experiment:
-    """All of it. The rule of the verdict is RULE."""
+    """All of it: but for the first two, what the keys of the file say."""
 
     slug: str
     directory: Path
-    date: str  # ISO
-    status: Status
     question: str
+    date: date
+    status: Status = Status.planned
     hypothesis: Hypothesis
     metric: Metric
-    confidence: float  # of the interval in the rule
-    gate: Gate
-    factorial: bool
-    pilot: bool
-    common: tuple[str, ...]  # overrides of every arm
+    rule: Rule = Rule()
+    gate: Gate = Gate.dynamics
+    factorial: bool = False
+    pilot: bool = False
+    common: tuple[str, ...] = ()  # overrides of every arm
     arms: tuple[Arm, ...]
     seeds: tuple[int, ...]
 

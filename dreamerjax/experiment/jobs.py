@@ -7,9 +7,10 @@ import signal
 import subprocess
 import sys
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 from filelock import FileLock, Timeout
 
@@ -17,7 +18,15 @@ from dreamerjax.config.overrides import quoted
 from dreamerjax.core.errors import UserError
 from dreamerjax.experiment.cores import launched
 from dreamerjax.experiment.design import Arm, Experiment
-from dreamerjax.experiment.states import RunState, run_name, runs, unchanged
+from dreamerjax.experiment.states import ExperimentRun, run_name, runs, unchanged
+
+
+def hold(file: Path, taken: str) -> AbstractContextManager[Any]:
+    """A lock, until it is released or this process ends; UserError with what `taken` says if another process has it."""
+    try:
+        return FileLock(file, thread_local=False).acquire(blocking=False)
+    except Timeout:
+        raise UserError(taken, exit_code=1) from None
 
 
 @dataclass(frozen=True)
@@ -44,12 +53,12 @@ class Job:
         """What the process prints."""
         return self.directory / "logs" / f"{self.name}.log"
 
-    def state(self) -> RunState:
+    def state(self) -> ExperimentRun:
         """Where the run stands now; raises UserError if it has another configuration than its arm."""
         key = (self.arm.name, self.seed)
         return unchanged(self.experiment, {key: runs(self.experiment, self.root)[key]})[key]
 
-    def command(self, state: RunState) -> list[str]:
+    def command(self, state: ExperimentRun) -> list[str]:
         """The command line that begins the run, or goes on with it."""
         script = self.arm.script
         program = [sys.executable, *([str(self.experiment.directory / script)] if script else ["-m", "dreamerjax.train"])]
@@ -72,17 +81,13 @@ class Job:
             UserError: another process does it already; the log cannot be written; the run has another configuration.
         """
         self.log.parent.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(self.log.with_suffix(".lock"), thread_local=False)
-        try:
-            lock.acquire(blocking=False)
-        except Timeout:
-            raise UserError(f"{self.name} is being run by another process", exit_code=1) from None
+        lock = hold(self.log.with_suffix(".lock"), f"{self.name} is being run by another process")
         state = self.state()
         package = str(Path(__file__).resolve().parent.parent.parent)  # children run this code, whatever is installed
         path = os.pathsep.join([package, *filter(None, [os.environ.get("PYTHONPATH")])])
         log = self.log.open("a", encoding="utf-8")
         began = self.log.stat().st_size
-        process = subprocess.Popen(
+        popen = subprocess.Popen(
             [*launched(cores), *self.command(state)],
             stdin=subprocess.DEVNULL,
             stdout=log,
@@ -90,7 +95,7 @@ class Job:
             env={**os.environ, "PYTHONPATH": path},
             process_group=0,  # a terminal's Ctrl-C is for the parent alone, which passes it on
         )
-        return Process(self, process, lock, log, began, resumed=state.resumable)
+        return Process(self, popen, lock, log, began, resumed=state.resumable)
 
 
 @dataclass
@@ -98,25 +103,16 @@ class Process:
     """A job that runs."""
 
     job: Job
-    process: subprocess.Popen[bytes]
-    lock: FileLock
+    popen: subprocess.Popen[bytes]
+    lock: AbstractContextManager[Any]
     log: IO[str]
     began: int  # where its words begin in the log, bytes
     resumed: bool
 
-    def signal(self, number: int) -> None:
-        """Send it a signal, unless it has ended."""
-        self.process.send_signal(number)
-
-    def ended(self) -> bool:
-        """Whether it has; returns at once."""
-        return self.process.poll() is not None
-
     def close(self) -> str | None:
         """Give everything back once it has ended: the error, None if the run is finished."""
-        code = self.process.wait()
-        self.log.close()
-        self.lock.release()
+        with self.lock, self.log:
+            code = self.popen.wait()
         state = self.job.state()
         if state.state == "finished" and code == 0:
             return None

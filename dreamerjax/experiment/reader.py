@@ -1,19 +1,28 @@
-"""One mapping of an experiment file after the other, with complaints that name the file and the key."""
+"""Mappings of text, as an experiment file has them, into dataclasses; complaints name the file and the key."""
 
 from __future__ import annotations
 
+import datetime
 import math
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
+from dataclasses import MISSING, fields, is_dataclass
 from difflib import get_close_matches
 from enum import Enum
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
 import yaml
 
+from dreamerjax.config.flat import alternatives, describe
 from dreamerjax.core.errors import UserError
 
-E = TypeVar("E", bound=Enum)
+T = TypeVar("T")
+_TRUTH = {"true": True, "false": False}
+_WORDS: dict[Any, str] = {
+    datetime.date: "a date such as 2026-11-25",
+    tuple[int, ...]: "a list of whole numbers",
+    tuple[str, ...]: "a list of text, such as [a, b]; an override is one word, key=value",
+}
 
 
 class _Loader(yaml.BaseLoader):
@@ -41,21 +50,27 @@ def read_yaml(file: Path) -> Any:
         raise UserError(f"{file} is not valid YAML: {error}") from error
 
 
-class Reader:
-    """A mapping whose values are read by kind. Without a default, a key is required."""
+def did_you_mean(word: str, known: Iterable[str], otherwise: str = "") -> str:
+    """The nearest known word as a question; `otherwise` if none is near."""
+    near = get_close_matches(word, list(known), n=1)
+    return f"did you mean {near[0]}?" if near else otherwise
+
+
+class Section:
+    """A mapping of a file; `name` is its dotted key, empty for the whole file."""
 
     def __init__(self, file: Path, name: str, data: Any, keys: Collection[str] | None) -> None:
-        """Refuse what is not a mapping, and keys other than `keys` (None: any); `name` is the dotted key of the mapping."""
+        """Refuse what is not a mapping, and keys other than `keys` (None: any)."""
         self.file, self.name = file, name
         if not isinstance(data, dict):
-            raise UserError(f"{file}: {name or 'the file'} must be a mapping{_of(keys)}")
+            expected = f" with the keys {', '.join(keys)}" if keys else ""
+            raise UserError(f"{file}: {name or 'the file'} must be a mapping{expected}")
         self.data: dict[str, Any] = data
         for key in data:
             if not isinstance(key, str):
-                raise UserError(f"{file}: {self.full(str(key))} must be text")
+                raise self.error(str(key), "must be text")
             if keys is not None and key not in keys:
-                near = get_close_matches(key, keys, n=1)
-                hint = f"did you mean {near[0]}?" if near else f"valid: {', '.join(keys)}"
+                hint = did_you_mean(key, keys, f"valid: {', '.join(keys)}")
                 raise UserError(f"{file}: unknown key {self.full(key)}; {hint}")
 
     def full(self, key: str) -> str:
@@ -66,79 +81,67 @@ class Reader:
         """The complaint about a key of this mapping."""
         return UserError(f"{self.file}: {self.full(key)} {message}")
 
-    def get(self, key: str, default: Any = None) -> Any:
-        """The value as it is, if it is not empty."""
+    def get(self, key: str, default: Any = MISSING) -> Any:
+        """The value as it is; if it is empty, the default, without which a key is required."""
         value = self.data.get(key)
-        if value in (None, [], {}) or (isinstance(value, str) and not value.strip()):
-            if default is None:
-                raise self.error(key, "is missing")
-            return default
-        return value
+        if value not in (None, [], {}) and not (isinstance(value, str) and not value.strip()):
+            return value
+        if default is MISSING:
+            raise self.error(key, "is missing")
+        return default
 
-    def text(self, key: str, default: str | None = None) -> str:
-        """Text on one line."""
-        value = self.get(key, default)
-        if not isinstance(value, str):
-            raise self.error(key, "must be text")
-        return " ".join(value.split())
-
-    def number(self, key: str, default: float | None = None) -> float:
-        """A finite number."""
-        value = _number(self.get(key, default))
-        if value is None:
-            raise self.error(key, f"must be a number, not {self.data[key]}")
-        return value
-
-    def whole(self, key: str, default: int | None = None) -> int:
-        """A whole number; `1e5` is one."""
-        value = _number(self.get(key, default))
-        if value is None or not value.is_integer():
-            raise self.error(key, f"must be a whole number, not {self.data[key]}")
-        return int(value)
-
-    def wholes(self, key: str) -> tuple[int, ...]:
-        """A list of whole numbers."""
-        numbers = [_number(word) for word in self.words(key)]
-        if any(number is None or not number.is_integer() for number in numbers):
-            raise self.error(key, f"must be a list of whole numbers, not [{', '.join(self.words(key))}]")
-        return tuple(int(number) for number in numbers if number is not None)
-
-    def flag(self, key: str, default: bool) -> bool:
-        """true or false."""
-        word = self.get(key, str(default).lower())
-        if word not in ("true", "false"):
-            raise self.error(key, f"must be true or false, not {word}")
-        return bool(word == "true")
-
-    def choice(self, key: str, kind: type[E], default: E) -> E:
-        """The name of a member of an enumeration."""
-        word = self.get(key, default.name)
-        names = [member.name for member in kind]
-        if word not in names:
-            near = get_close_matches(str(word), names, n=1)
-            hint = f"; did you mean {near[0]}?" if near else ""
-            raise self.error(key, f"must be one of {', '.join(names)}, not {word}{hint}")
-        return kind[word]
-
-    def words(self, key: str, default: list[str] | None = None) -> tuple[str, ...]:
-        """A list of text."""
-        value = self.get(key, () if default is not None else None)
-        if isinstance(value, str | dict) or not all(isinstance(word, str) for word in value):
-            raise self.error(key, "must be a list of text, such as [a, b]; an override is one word, key=value")
-        return tuple(value)
-
-    def section(self, key: str, keys: Collection[str] | None) -> Reader:
+    def section(self, key: str, keys: Collection[str] | None) -> Section:
         """The mapping at `key`."""
-        return Reader(self.file, self.full(key), self.get(key), keys)
+        return Section(self.file, self.full(key), self.get(key), keys)
+
+    def read(self, key: str, kind: Any, default: Any = MISSING) -> Any:
+        """The value as a `kind`: text, a number, a member of an enumeration, a tuple of one of these, a dataclass."""
+        value = self.get(key, default)
+        if value is default:
+            return default
+        if isinstance(kind, type) and is_dataclass(kind):
+            return self.section(key, [field.name for field in fields(kind)]).build(kind)
+        try:
+            return _converted(value, kind)
+        except (KeyError, TypeError, ValueError):
+            wanted, of_text = _WORDS.get(kind) or describe(kind), kind in (str, tuple[str, ...])
+            shown = f"[{', '.join(map(str, value))}]" if isinstance(value, list) else value
+            names = [member.name for member in kind] if isinstance(kind, type) and issubclass(kind, Enum) else []
+            hint = did_you_mean(str(value), names)
+            message = f"must be {wanted}" + ("" if of_text else f", not {shown}") + (f"; {hint}" if hint else "")
+            raise self.error(key, message) from None
+
+    def build(self, kind: type[T], **given: Any) -> T:
+        """A dataclass, each field that is not given from the key of its name."""
+        hints = get_type_hints(kind)
+        return kind(
+            **{
+                field.name: self.read(field.name, alternatives(hints[field.name])[0], field.default)
+                for field in fields(kind)  # type: ignore[arg-type]
+                if field.name not in given
+            },
+            **given,
+        )
 
 
-def _number(value: Any) -> float | None:
-    try:
-        number = float(value)
-    except (TypeError, ValueError):
-        return None
-    return number if math.isfinite(number) else None
-
-
-def _of(keys: Collection[str] | None) -> str:
-    return f" with the keys {', '.join(keys)}" if keys else ""
+def _converted(value: Any, kind: Any) -> Any:
+    """Raises KeyError, TypeError or ValueError for what is no such kind. Text is on one line; `1e5` is a whole number."""
+    if get_origin(kind) is tuple:
+        item = get_args(kind)[0]
+        if not isinstance(value, list) or not all(isinstance(word, str) for word in value):
+            raise TypeError
+        return tuple(value) if item is str else tuple(_converted(word, item) for word in value)
+    if not isinstance(value, str):
+        raise TypeError
+    if kind is str:
+        return " ".join(value.split())
+    if kind is bool:
+        return _TRUTH[value]
+    if kind is datetime.date:
+        return datetime.date.fromisoformat(value)
+    if issubclass(kind, Enum):
+        return kind[value]
+    number = float(value)
+    if not math.isfinite(number) or (kind is int and not number.is_integer()):
+        raise ValueError
+    return kind(number)

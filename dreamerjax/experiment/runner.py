@@ -5,12 +5,12 @@ from __future__ import annotations
 import shutil
 import signal
 import time
-from collections.abc import Collection, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Collection, Sequence
 from datetime import datetime
 from pathlib import Path
 
-from filelock import FileLock, Timeout
+from rich.console import Console
+from rich.table import Table
 
 from dreamerjax.core.errors import UserError
 from dreamerjax.core.files import file_faults
@@ -18,11 +18,9 @@ from dreamerjax.experiment import spec
 from dreamerjax.experiment.cluster import Cluster, require, run_on_cluster
 from dreamerjax.experiment.cores import shares
 from dreamerjax.experiment.design import Experiment, Status
-from dreamerjax.experiment.jobs import Job, Process
-from dreamerjax.experiment.states import RunState, runs, unchanged
+from dreamerjax.experiment.jobs import Job, Process, hold
+from dreamerjax.experiment.states import runs, unchanged
 from dreamerjax.training.runtime import Stop, stop_on_signals
-
-__all__ = ["RunState", "run", "runs"]
 
 POLL = 0.1  # seconds between two looks at the processes
 
@@ -58,7 +56,7 @@ def run(
     directory = root / experiment.slug
     with file_faults(directory):
         (directory / "logs").mkdir(parents=True, exist_ok=True)
-    with _only_one(directory):
+    with hold(directory / ".lock", f"another process is running the experiment of {directory}"):
         states = unchanged(experiment, runs(experiment, root))
         _keep_file(experiment, directory)
         selected = [
@@ -79,9 +77,6 @@ def run(
 
 def print_summary(experiment: Experiment, root: Path) -> None:
     """How many runs of each arm stand where, as a table."""
-    from rich.console import Console
-    from rich.table import Table
-
     states, columns = runs(experiment, root), ("finished", "interrupted", "failed", "missing")
     table = Table(title=experiment.slug)
     table.add_column("arm")
@@ -104,7 +99,7 @@ def _run_here(todo: Sequence[Job], jobs: int, stop: Stop) -> dict[str, str | Non
             passed_on = True
             _say(f"{signal.Signals(stop.signal).name}: waiting for the checkpoints of {len(running)} runs")
             for process, _, _ in running:
-                process.signal(signal.SIGTERM)
+                process.popen.send_signal(signal.SIGTERM)
         while waiting and free and stop.signal is None:
             job = waiting.pop(0)
             try:
@@ -115,7 +110,7 @@ def _run_here(todo: Sequence[Job], jobs: int, stop: Stop) -> dict[str, str | Non
                 continue
             running.append((process, free.pop(0), time.monotonic()))
             _say(f"{'resume' if process.resumed else 'start'}  {job.name}")
-        for ended in [entry for entry in running if entry[0].ended()]:
+        for ended in [entry for entry in running if entry[0].popen.poll() is not None]:
             running.remove(ended)
             process, cores, started = ended
             free.append(cores)
@@ -140,19 +135,6 @@ def _check_selection(experiment: Experiment, jobs: int, arms: Collection[str] | 
     for seed in seeds or ():
         if seed not in experiment.seeds:
             raise UserError(f"--seeds: {experiment.slug} has no seed {seed}; seeds: {', '.join(map(str, experiment.seeds))}")
-
-
-@contextmanager
-def _only_one(directory: Path) -> Iterator[None]:
-    lock = FileLock(directory / ".lock")
-    try:
-        lock.acquire(blocking=False)
-    except Timeout:
-        raise UserError(f"another process is running the experiment of {directory}", exit_code=1) from None
-    try:
-        yield
-    finally:
-        lock.release()
 
 
 def _keep_file(experiment: Experiment, directory: Path) -> None:

@@ -2,36 +2,33 @@
 
 from __future__ import annotations
 
-import datetime
 import re
-from difflib import get_close_matches
+from collections.abc import Sequence
+from dataclasses import fields
+from datetime import date
 from pathlib import Path
 
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
 from dreamerjax.core.errors import UserError
-from dreamerjax.core.files import write_text
+from dreamerjax.core.files import file_faults, write_text
 from dreamerjax.experiment import sweep
 from dreamerjax.experiment.checks import check_experiment
-from dreamerjax.experiment.design import Arm, Budget, Contrast, Experiment, Gate, Hypothesis, Metric, Statistic, Status
-from dreamerjax.experiment.reader import Reader, read_yaml
+from dreamerjax.experiment.design import RULE, Arm, Contrast, Experiment, Hypothesis, Status
+from dreamerjax.experiment.reader import Section, did_you_mean, read_yaml
 
 FILE = "experiment.yaml"
-KEYS = (
-    "question",
-    "date",
-    "status",
-    "hypothesis",
-    "metric",
-    "rule",
-    "gate",
-    "factorial",
-    "pilot",
-    "common",
-    "arms",
-    "sweep",
-    "seeds",
+TEMPLATES = Environment(
+    loader=PackageLoader("dreamerjax.experiment"),
+    undefined=StrictUndefined,
+    trim_blocks=True,
+    lstrip_blocks=True,
+    keep_trailing_newline=True,
 )
-_HYPOTHESIS = ("change", "expect", "higher", "by", "treatment", "control", "factor", "against")
+KEYS = (*[field.name for field in fields(Experiment)][2:-1], "sweep", "seeds")
+_HYPOTHESIS = [field.name for kind in (Hypothesis, Contrast) for field in fields(kind) if field.name != "contrast"]
 _NAME = re.compile(r"[A-Za-z0-9_][\w.-]*", re.ASCII)
+QUESTION = "Does a larger entropy bonus make CartPole-v1 learn faster?"
 
 
 def load(slug_or_path: str | Path, root: str | Path = "experiments") -> Experiment:
@@ -41,30 +38,34 @@ def load(slug_or_path: str | Path, root: str | Path = "experiments") -> Experime
         UserError: there is none, or its file says something that is not valid: the file, the key and what would be valid.
     """
     file = find(slug_or_path, root)
-    top = Reader(file, "", read_yaml(file), KEYS)
-    metric, hypothesis = _metric(top), top.section("hypothesis", _HYPOTHESIS)
+    top = Section(file, "", read_yaml(file), KEYS)
     if ("arms" in top.data) == ("sweep" in top.data):
         raise top.error("arms", "or sweep: one of the two is needed, not both")
     arms = sweep.expand(top.section("sweep", ("grid", "random"))) if "sweep" in top.data else _arms(top)
-    rule = top.section("rule", ("confidence",)) if "rule" in top.data else Reader(file, "rule", {}, ())
-    experiment = Experiment(
-        slug=file.resolve().parent.name,
-        directory=file.parent,
-        date=_date(top),
-        status=top.choice("status", Status, Status.planned),
-        question=top.text("question"),
-        hypothesis=_hypothesis(hypothesis, arms),
-        metric=metric,
-        confidence=rule.number("confidence", 0.95),
-        gate=top.choice("gate", Gate, Gate.dynamics),
-        factorial=top.flag("factorial", False),
-        pilot=top.flag("pilot", False),
-        common=top.words("common", []),
-        arms=arms,
-        seeds=top.wholes("seeds"),
-    )
+    sides = top.section("hypothesis", _HYPOTHESIS)
+    hypothesis = sides.build(Hypothesis, higher=sides.read("higher", bool, True), contrast=_contrast(sides, arms))
+    place = {"slug": file.resolve().parent.name, "directory": file.parent}
+    experiment = top.build(Experiment, **place, hypothesis=hypothesis, arms=arms)
     check_experiment(experiment, file)
     return experiment
+
+
+def write_new(slug: str, root: Path, question: str = QUESTION) -> Path:
+    """Write a new experiment file, commented and valid as it is; returns it.
+
+    Raises:
+        UserError: the name does not name a directory, or is taken; the file cannot be written.
+    """
+    if not _NAME.fullmatch(slug):
+        raise UserError(f"{slug!r} cannot be an experiment's name: letters, digits, '_', '-' and '.' only")
+    file = root / slug / FILE
+    if file.exists():
+        raise UserError(f"{file} exists already")
+    with file_faults(file):
+        file.parent.mkdir(parents=True, exist_ok=True)
+    template = TEMPLATES.get_template("experiment.yaml.j2")
+    write_text(file, template.render(question=" ".join(question.split()), date=date.today(), rule=RULE))
+    return file
 
 
 def find(slug_or_path: str | Path, root: str | Path = "experiments") -> Path:
@@ -72,8 +73,7 @@ def find(slug_or_path: str | Path, root: str | Path = "experiments") -> Path:
     for candidate in (Path(root) / slug_or_path / FILE, Path(slug_or_path) / FILE, Path(slug_or_path)):
         if candidate.name == FILE and candidate.is_file():
             return candidate
-    near = get_close_matches(str(slug_or_path), slugs(root), n=1)
-    hint = f"did you mean {near[0]}?" if near else f"there are: {', '.join(slugs(root)) or 'none'}"
+    hint = did_you_mean(str(slug_or_path), slugs(root), f"there are: {', '.join(slugs(root)) or 'none'}")
     raise UserError(f"no experiment {slug_or_path} under {root}/: {hint}")
 
 
@@ -102,50 +102,21 @@ def changes(path: str | Path, earlier: str | Path) -> list[str]:
     return differ
 
 
-def _date(top: Reader) -> str:
-    date = top.text("date")
-    try:
-        return datetime.date.fromisoformat(date).isoformat()
-    except ValueError:
-        raise top.error("date", f"must be a date such as 2026-11-25, not {date}") from None
-
-
-def _metric(top: Reader) -> Metric:
-    metric = top.section("metric", ("name", "budget", "at", "statistic", "start"))
-    return Metric(
-        name=metric.text("name"),
-        at=metric.whole("at"),
-        budget=metric.choice("budget", Budget, Budget.env_steps),
-        statistic=metric.choice("statistic", Statistic, Statistic.last),
-        start=metric.whole("start", 0),
-    )
-
-
-def _arms(top: Reader) -> tuple[Arm, ...]:
+def _arms(top: Section) -> tuple[Arm, ...]:
     section, arms = top.section("arms", None), []
     for name, value in section.data.items():
         if not _NAME.fullmatch(name):
             raise section.error(name, "must be letters, digits, '_', '-' or '.', since it names directories")
         if isinstance(value, dict):
-            arm = section.section(name, ("overrides", "script"))
-            arms.append(Arm(name, arm.words("overrides", []), arm.text("script", "") or None))
+            keys = section.section(name, ("overrides", "script"))
+            arms.append(Arm(name, keys.read("overrides", tuple[str, ...], ()), keys.read("script", str, None)))
         else:
-            arms.append(Arm(name, section.words(name, [])))
+            arms.append(Arm(name, section.read(name, tuple[str, ...], ())))
     return tuple(arms)
 
 
-def _hypothesis(section: Reader, arms: tuple[Arm, ...]) -> Hypothesis:
-    return Hypothesis(
-        change=section.text("change"),
-        expect=section.text("expect"),
-        higher=section.flag("higher", True),
-        by=section.number("by"),
-        contrast=_contrast(section, arms),
-    )
-
-
-def _contrast(section: Reader, arms: tuple[Arm, ...]) -> Contrast:
-    sides = [key for key in ("treatment", "control", "factor", "against") if key in section.data]
+def _contrast(section: Section, arms: Sequence[Arm]) -> Contrast:
+    sides = [field.name for field in fields(Contrast) if field.name in section.data]
     if sides == ["treatment", "control"]:
         treatment, control = (_chosen(section, key, arms) for key in sides)
         if shared := set(treatment) & set(control):
@@ -154,33 +125,31 @@ def _contrast(section: Reader, arms: tuple[Arm, ...]) -> Contrast:
     if sides != ["factor", "against"]:
         raise section.error("treatment", "and control, or factor and against, must be given: one pair of the two")
     swept = [key for key, _ in arms[0].levels] if arms else []
-    factor, against = (section.text(key) for key in sides)
+    factor, against = (section.read(key, str) for key in sides)
     for key, value in zip(sides, (factor, against), strict=True):
         if value not in swept:
-            near = get_close_matches(value, swept, n=1)
-            hint = f"did you mean {near[0]}?" if near else f"valid: {', '.join(swept) or 'none, since there is no sweep'}"
+            hint = did_you_mean(value, swept, f"valid: {', '.join(swept) or 'none, since there is no sweep'}")
             raise section.error(key, f"is not a swept key: {value}; {hint}")
     if factor == against:
         raise section.error("against", f"must be another swept key than factor ({factor})")
     return Contrast(factor=factor, against=against)
 
 
-def _chosen(section: Reader, key: str, arms: tuple[Arm, ...]) -> tuple[str, ...]:
+def _chosen(section: Section, key: str, arms: Sequence[Arm]) -> tuple[str, ...]:
     """The names of the arms on one side: an arm, a list of arms, or {swept key: value}."""
-    names = [arm.name for arm in arms]
-    if isinstance(section.get(key), dict):
-        levels = section.section(key, None).data
-        chosen = tuple(arm.name for arm in arms if all(_same_level(dict(arm.levels).get(k), v) for k, v in levels.items()))
+    names, given = [arm.name for arm in arms], section.get(key)
+    if isinstance(given, dict):
+        chosen = tuple(arm.name for arm in arms if all(_same_level(dict(arm.levels).get(k), v) for k, v in given.items()))
         if not chosen:
-            wanted = ", ".join(f"{swept}: {value}" for swept, value in levels.items())
+            wanted = ", ".join(f"{swept}: {value}" for swept, value in given.items())
             raise section.error(key, f"selects no arm: no arm of the sweep has {{{wanted}}}")
         return chosen
-    given = (section.text(key),) if isinstance(section.get(key), str) else section.words(key)
-    for name in given:
+    side: tuple[str, ...] = (section.read(key, str),) if isinstance(given, str) else section.read(key, tuple[str, ...])
+    for name in side:
         if name not in names:
-            near = get_close_matches(name, names, n=1)
-            raise section.error(key, f"is not an arm: {name}; " + (f"did you mean {near[0]}?" if near else _list(names)))
-    return given
+            hint = did_you_mean(name, names, f"arms: {', '.join(names) or 'none'}")
+            raise section.error(key, f"is not an arm: {name}; {hint}")
+    return side
 
 
 def _same_level(level: str | None, wanted: str) -> bool:
@@ -188,7 +157,3 @@ def _same_level(level: str | None, wanted: str) -> bool:
         return level is not None and (level == wanted or float(level) == float(wanted))
     except (TypeError, ValueError):
         return False
-
-
-def _list(names: list[str]) -> str:
-    return f"arms: {', '.join(names) or 'none'}"

@@ -13,16 +13,15 @@ from dreamerjax.config.flat import flatten
 from dreamerjax.core.errors import UserError
 from dreamerjax.core.files import read_json_object
 from dreamerjax.core.run_directory import KIND
-from dreamerjax.experiment.checks import composed
+from dreamerjax.experiment.checks import ABSENT, composed, differing
 from dreamerjax.experiment.design import TOLERANCE, Arm, Experiment, Metric
 from dreamerjax.storage.checkpoints import saved_in
 
-ABSENT = "absent"
 _IRRELEVANT = re.compile(r"run\..*|parallel\..*|resume|jit|profile.*|compilation_cache")  # to what a run computes
 
 
 @dataclass(frozen=True)
-class RunState:
+class ExperimentRun:
     """One (arm, seed). `interrupted`: it can be resumed. `failed`: it ended with an error, or before the budget."""
 
     path: Path | None  # the run directory that counts; None where the run is missing
@@ -31,7 +30,7 @@ class RunState:
     resumable: bool = False  # whether there is a checkpoint to go on from
 
 
-MISSING = RunState(None, "missing")
+MISSING = ExperimentRun(None, "missing")
 
 
 def run_name(arm: str, seed: int) -> str:
@@ -39,13 +38,13 @@ def run_name(arm: str, seed: int) -> str:
     return f"{arm}_seed{seed}"
 
 
-def runs(experiment: Experiment, root: str | Path = "runs") -> dict[tuple[str, int], RunState]:
+def runs(experiment: Experiment, root: str | Path = "runs") -> dict[tuple[str, int], ExperimentRun]:
     """The state of every run of an experiment; its run directories lie in `<root>/<slug>/`.
 
     Of several directories for the same arm and seed (killed before a first checkpoint, failed and tried again) the one
     that got furthest counts, and it alone.
     """
-    found: dict[str, list[RunState]] = defaultdict(list)
+    found: dict[str, list[ExperimentRun]] = defaultdict(list)
     for path in sorted((Path(root) / experiment.slug).glob("*/")):
         meta = read_json_object(path / "meta.json")
         if meta.get("kind") == KIND and (path / "config.yaml").is_file():
@@ -57,7 +56,7 @@ def runs(experiment: Experiment, root: str | Path = "runs") -> dict[tuple[str, i
     }
 
 
-def unchanged(experiment: Experiment, states: dict[tuple[str, int], RunState]) -> dict[tuple[str, int], RunState]:
+def unchanged(experiment: Experiment, states: dict[tuple[str, int], ExperimentRun]) -> dict[tuple[str, int], ExperimentRun]:
     """The same states, once sure that each run has the configuration that the file gives its arm now.
 
     A failed run of another configuration is of no more use: it becomes `missing`.
@@ -83,25 +82,22 @@ def _difference(experiment: Experiment, arm: Arm, seed: int, path: Path) -> str 
     """The first key in which a run's configuration is not its arm's, with both values."""
     now = {**flatten(composed(experiment, arm)), "train.seed": seed}
     there = flatten(config_from_yaml(path / "config.yaml"))
-    for key in sorted(now.keys() | there.keys()):
-        values = there.get(key, ABSENT), now.get(key, ABSENT)
-        if values[0] != values[1] and not _IRRELEVANT.fullmatch(key):
-            return f"{key} is {values[0]} in this run and {values[1]}"
-    return None
+    keys = differing(there, now, _IRRELEVANT)
+    return f"{keys[0]} is {there.get(keys[0], ABSENT)} in this run and {now.get(keys[0], ABSENT)}" if keys else None
 
 
-def _state(path: Path, metric: Metric) -> RunState:
+def _state(path: Path, metric: Metric) -> ExperimentRun:
     summary, resumable = read_json_object(path / "summary.json"), bool(saved_in(path / "checkpoints" / "latest"))
     if summary.get("outcome") in ("finished", "solved", "stopped"):
         reached = summary.get(metric.budget.name, 0)
         if reached >= metric.at * (1 - TOLERANCE):
-            return RunState(path, "finished", resumable=resumable)
+            return ExperimentRun(path, "finished", resumable=resumable)
         error = f"it ended at {metric.budget.name} = {reached:g}, before the budget of {metric.at}"
-        return RunState(path, "failed", error, resumable)
+        return ExperimentRun(path, "failed", error, resumable)
     if summary.get("outcome") == "failed":
-        return RunState(path, "failed", summary.get("error"), resumable)
-    return RunState(path, "interrupted", resumable=True) if resumable else MISSING
+        return ExperimentRun(path, "failed", summary.get("error"), resumable)
+    return ExperimentRun(path, "interrupted", resumable=True) if resumable else MISSING
 
 
-def _progress(state: RunState) -> tuple[bool, bool, bool, str]:
+def _progress(state: ExperimentRun) -> tuple[bool, bool, bool, str]:
     return state.state == "finished", state.resumable, state.path is not None, state.path.name if state.path else ""

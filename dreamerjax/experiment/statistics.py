@@ -11,25 +11,28 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from dreamerjax.core.formatting import number
 from dreamerjax.experiment.design import Arm, Contrast
 
+ESTIMATOR = "interquartile mean over seeds (the mean for fewer than 4), with a percentile bootstrap interval over seeds"
 RESAMPLES = 5_000
 SEED = 0  # of the bootstrap: the same data give the same report
 GRID = 200  # most points of a learning curve's band
 
 
-@dataclass(frozen=True)
-class Estimate:
-    """A number with its interval; low and high are NaN where an arm has fewer than two values."""
+class Estimate(NamedTuple):
+    """A number, or an array of them, with its interval; low and high are NaN where an arm has fewer than two values."""
 
-    value: float
-    low: float
-    high: float
+    value: Any
+    low: Any
+    high: Any
+
+    def __str__(self) -> str:
+        return f"{number(self.value)} [{number(self.low)}, {number(self.high)}]"
 
     def negated(self) -> Estimate:
         """Of the same thing with the opposite sign."""
@@ -50,14 +53,14 @@ def interquartile_mean(values: Any, axis: int = -1) -> Any:
 
     array = np.asarray(values, np.float64)
     if not array.shape[axis]:
-        return np.full(np.delete(array.shape, axis), np.nan)
+        return np.full(np.delete(array.shape, axis), np.nan)[()]
     middle = trim_mean(array, 0.25, axis=axis)
     return np.clip(middle, array.min(axis), array.max(axis))  # equal values give that value: rounding is no difference
 
 
 def estimate(values: np.ndarray, confidence: float) -> Estimate:
-    """Interquartile mean of values [n] of one arm."""
-    return _bootstrap((values,), lambda sample, axis: interquartile_mean(sample, axis), confidence)
+    """Interquartile mean of values [..., n] of one arm over its n seeds."""
+    return _bootstrap((values,), interquartile_mean, confidence)
 
 
 def common_grid(curves: Sequence[tuple[np.ndarray, np.ndarray]]) -> tuple[np.ndarray, np.ndarray]:
@@ -75,15 +78,6 @@ def common_grid(curves: Sequence[tuple[np.ndarray, np.ndarray]]) -> tuple[np.nda
     if len(grid) > GRID:
         grid = np.linspace(first, last, GRID)
     return grid, np.stack([np.interp(grid, *_averaged(x, y)) for x, y in whole])
-
-
-def band(curves: np.ndarray, confidence: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Interquartile mean [g] and, pointwise, the ends of its interval [g] of curves [n, g] on one grid."""
-    middle = np.asarray(interquartile_mean(curves, axis=0))
-    if len(curves) < 2 or not curves.shape[1]:
-        return middle, np.full_like(middle, np.nan), np.full_like(middle, np.nan)
-    low, high = _interval((curves.T,), lambda sample, axis: interquartile_mean(sample, axis), confidence)
-    return middle, low, high
 
 
 def contrast_estimate(values: Mapping[str, np.ndarray], arms: Sequence[Arm], contrast: Contrast, confidence: float) -> Estimate:
@@ -176,18 +170,14 @@ def _averaged(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _bootstrap(samples: Sequence[np.ndarray], statistic: Callable[..., Any], confidence: float) -> Estimate:
-    if not all(len(sample) for sample in samples):
-        return Estimate(np.nan, np.nan, np.nan)
-    value = float(statistic(*samples, axis=-1))
-    if min(len(sample) for sample in samples) < 2:
-        return Estimate(value, np.nan, np.nan)
-    low, high = _interval(samples, statistic, confidence)
-    return Estimate(value, float(low), float(high))
-
-
-def _interval(samples: Sequence[np.ndarray], statistic: Callable[..., Any], confidence: float) -> tuple[np.ndarray, np.ndarray]:
+    """The statistic of samples [..., n_i] over their last axis."""
     from scipy.stats import bootstrap
 
+    if not all(sample.shape[-1] for sample in samples):
+        return Estimate(np.nan, np.nan, np.nan)
+    value = statistic(*samples, axis=-1)
+    if min(sample.shape[-1] for sample in samples) < 2 or not np.size(value):
+        return Estimate(value, value * np.nan, value * np.nan)
     interval = bootstrap(
         samples,
         statistic,
@@ -199,4 +189,4 @@ def _interval(samples: Sequence[np.ndarray], statistic: Callable[..., Any], conf
         batch=500,
         rng=np.random.default_rng(SEED),
     ).confidence_interval
-    return interval.low, interval.high
+    return Estimate(value, interval.low[()], interval.high[()])

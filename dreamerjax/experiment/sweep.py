@@ -11,12 +11,12 @@ import numpy as np
 from dreamerjax.config.flat import key_types
 from dreamerjax.config.schema import Config
 from dreamerjax.experiment.design import Arm
-from dreamerjax.experiment.reader import Reader
+from dreamerjax.experiment.reader import Section
 
 DIGITS = 4  # significant ones of a random number
 
 
-def expand(sweep: Reader) -> tuple[Arm, ...]:
+def expand(sweep: Section) -> tuple[Arm, ...]:
     """The arms of `sweep: {grid: {key: [values]}}` or `sweep: {random: {samples, seed, keys}}`, in the file's order.
 
     Raises:
@@ -29,8 +29,8 @@ def expand(sweep: Reader) -> tuple[Arm, ...]:
     return _random(sweep.section("random", ("samples", "seed", "keys")))
 
 
-def _grid(grid: Reader) -> tuple[Arm, ...]:
-    values = {key: grid.words(key) for key in grid.data}
+def _grid(grid: Section) -> tuple[Arm, ...]:
+    values = {key: grid.read(key, tuple[str, ...]) for key in grid.data}
     for key, words in values.items():
         if len(set(words)) < len(words):
             raise grid.error(key, "has a value twice")
@@ -43,9 +43,9 @@ def _grid(grid: Reader) -> tuple[Arm, ...]:
     return tuple(arms)
 
 
-def _random(random: Reader) -> tuple[Arm, ...]:
-    samples = random.whole("samples")
-    seed = random.whole("seed", 0)
+def _random(random: Section) -> tuple[Arm, ...]:
+    samples = random.read("samples", int)
+    seed = random.read("seed", int, 0)
     if samples < 1 or seed < 0:
         raise random.error("samples", "must be at least 1, and seed at least 0")
     keys = random.section("keys", None)
@@ -55,13 +55,13 @@ def _random(random: Reader) -> tuple[Arm, ...]:
     return tuple(_arm(f"sample{number:0{width}d}", point) for number, point in enumerate(points))
 
 
-def _draw(keys: Reader, key: str, generator: np.random.Generator) -> str:
+def _draw(keys: Section, key: str, generator: np.random.Generator) -> str:
     """One of the listed values, or a number between low and high: uniform, or with `log` its logarithm is."""
     if not isinstance(keys.data[key], dict):
-        words = keys.words(key)
+        words: tuple[str, ...] = keys.read(key, tuple[str, ...])
         return words[generator.integers(len(words))]
     bounds = keys.section(key, ("low", "high", "log"))
-    low, high, log = bounds.number("low"), bounds.number("high"), bounds.flag("log", False)
+    low, high, log = bounds.read("low", float), bounds.read("high", float), bounds.read("log", bool, False)
     if low >= high or (log and low <= 0):
         raise bounds.error("low", f"must be {'above 0 and ' if log else ''}below high ({high:g}), not {low:g}")
     value = math.exp(generator.uniform(math.log(low), math.log(high))) if log else generator.uniform(low, high)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -14,19 +15,11 @@ from dreamerjax.config.cli import config_to_yaml
 from dreamerjax.core.files import write_json
 from dreamerjax.core.run_directory import KIND
 from dreamerjax.experiment.checks import composed
-from dreamerjax.experiment.design import Arm, Contrast, Experiment, Gate, Hypothesis, Metric, Status
+from dreamerjax.experiment.design import Arm, Contrast, Experiment, Hypothesis, Metric, Status
+from dreamerjax.experiment.states import ExperimentRun
 
 RETURN = "eval/greedy/return_mean"
 COMMIT = "0123456789abcdef"
-
-
-@dataclass(frozen=True)
-class State:
-    """What the runner says of a run."""
-
-    path: Path | None
-    state: str = "finished"
-    error: str | None = None
 
 
 def fake_run(
@@ -69,15 +62,11 @@ def experiment(directory: Path, **changes: Any) -> Experiment:
     base = Experiment(
         slug=directory.name,
         directory=directory,
-        date="2026-01-02",
+        date=date(2026, 1, 2),
         status=Status.running,
         question="Does a lower threshold help?",
         hypothesis=Hypothesis("free nats from 1 to 0.1", "a higher return", True, 50.0, Contrast(("treatment",), ("control",))),
         metric=Metric(RETURN, at=2_000),
-        confidence=0.95,
-        gate=Gate.dynamics,
-        factorial=False,
-        pilot=False,
         common=("env.id=CartPole-v1",),
         arms=(Arm("control", ("loss.free_nats=1",)), Arm("treatment", ("loss.free_nats=0.1",))),
         seeds=(0, 1, 2, 3, 4),
@@ -87,7 +76,7 @@ def experiment(directory: Path, **changes: Any) -> Experiment:
 
 def fake_runs(
     root: Path, design: Experiment, finals: Mapping[str, Sequence[float]], make: Callable[..., Path] = fake_run
-) -> dict[tuple[str, int], State]:
+) -> dict[tuple[str, int], ExperimentRun]:
     """One finished run for each final value, with the configuration of its arm."""
     states = {}
     for arm in design.arms:
@@ -95,5 +84,5 @@ def fake_runs(
             path = make(root / design.slug / f"{arm.name}_{seed}", learning(final), seed=seed, summary={"seconds": 200.0})
             config = composed(design, arm)
             (path / "config.yaml").write_text(config_to_yaml(replace(config, train=replace(config.train, seed=seed))))
-            states[arm.name, seed] = State(path)
+            states[arm.name, seed] = ExperimentRun(path, "finished")
     return states

@@ -14,6 +14,7 @@ from dreamerjax.core.errors import UserError
 from dreamerjax.experiment import __main__ as command_line
 from dreamerjax.experiment import cluster, cores, runner, spec
 from dreamerjax.experiment.jobs import Job
+from dreamerjax.experiment.states import runs
 from tests.e2e.trials import wait_until
 from tests.experiment import files
 
@@ -33,7 +34,7 @@ def test_the_local_executor_runs_the_jobs(tmp_path: Path, capsys: pytest.Capture
     where = ["--experiments", str(tmp_path / "experiments"), "--root", str(tmp_path / "runs")]
     assert command_line.main(["run", "trial", "--arms", "b", "--cluster", "local", "--cpus", "1", "--time", "5", *where]) == 0
     assert "b_seed0: finished (1 of 1)" in capsys.readouterr().out
-    states = runner.runs(spec.load("trial", tmp_path / "experiments"), tmp_path / "runs")
+    states = runs(spec.load("trial", tmp_path / "experiments"), tmp_path / "runs")
     assert [state.state for state in states.values()] == ["missing", "finished"]
 
 
@@ -46,7 +47,7 @@ def test_a_job_whose_time_is_over_saves_and_is_submitted_again(tmp_path: Path) -
     task = cluster.Task(job)
     task.process = job.start(cores.shares(1)[0])
     wait_until(lambda: "steps/s" in job.log.read_text())
-    task.process.signal(signal.SIGUSR2)  # SLURM warns every process of the job, the training too
+    task.process.popen.send_signal(signal.SIGUSR2)  # SLURM warns every process of the job, the training too
     again = task.checkpoint()
     assert task.process.close() == "interrupted"
     assert job.state().state == "interrupted"

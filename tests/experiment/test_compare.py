@@ -11,11 +11,11 @@ import pytest
 
 from dreamerjax.core.errors import UserError
 from dreamerjax.core.files import write_json
-from dreamerjax.experiment.compare import Group, compare, compare_runs
+from dreamerjax.experiment.__main__ import main
+from dreamerjax.experiment.compare import ComparedArm, compare_runs
 from dreamerjax.experiment.design import Budget
 from tests.experiment.fakes import RETURN, fake_run, learning
 
-CHOICES: dict[str, Any] = {"at": None, "budget": Budget.env_steps, "across_families": False}
 OTHERS = {"run": {"name": "b", "root": "elsewhere"}, "parallel": {"devices": 2}, "resume": "x"}
 
 
@@ -31,10 +31,11 @@ def _names(tmp_path: Path) -> list[str]:
     return names
 
 
-def groups(names: list[str], root: Path, at: float | None = None, **changes: Any) -> tuple[list[Group], int]:
+def groups(names: list[str], root: Path, at: float | None = None, **changes: Any) -> tuple[list[ComparedArm], int]:
     """The arms of a comparison over environment steps."""
     given = {"metric": RETURN, "budget": Budget.env_steps, "across_families": False, **changes}
-    return compare_runs(names, str(root), at=at, **given)
+    arms, question = compare_runs(names, root, at=at, **given)
+    return arms, question.at
 
 
 def test_seeds_of_one_setting_are_one_arm(names: list[str], tmp_path: Path) -> None:
@@ -63,14 +64,14 @@ def test_an_earlier_budget_reads_earlier_values(names: list[str], tmp_path: Path
 
 def test_the_table_and_the_picture(names: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     picture = tmp_path / "curves.png"
-    compare(names, str(tmp_path), RETURN, **CHOICES, output=picture)
+    assert main(["compare", *names, "--root", str(tmp_path), "--output", str(picture)]) == 0
     printed = capsys.readouterr().out
     assert "at 2,000 environment steps" in printed
     assert "110 [100, 120]" in printed
     assert "warning" not in printed
     assert picture.read_bytes().startswith(b"\x89PNG")
     _change_meta(tmp_path / names[0], git={"commit": None, "dirty": True})
-    compare(names[:2], str(tmp_path), RETURN, **CHOICES, output=None)
+    assert main(["compare", *names[:2], "--root", str(tmp_path)]) == 0
     printed = capsys.readouterr().out
     assert "all runs" in printed
     assert "warning: The runs come from 2 commits: 0123456789, unknown." in printed
@@ -80,7 +81,7 @@ def test_brackets_in_a_setting_are_text(tmp_path: Path, capsys: pytest.CaptureFi
     names = [
         fake_run(tmp_path / name, learning(5.0), config={"env": {"kwargs": {"color": f"[red]{name}"}}}).name for name in "ab"
     ]
-    compare(names, str(tmp_path), RETURN, **CHOICES, output=None)
+    assert main(["compare", *names, "--root", str(tmp_path)]) == 0
     assert "[red]a" in "".join(capsys.readouterr().out.split())
 
 

@@ -16,8 +16,8 @@ import pytest
 
 from dreamerjax.core.run_directory import RunDirectory
 from dreamerjax.experiment import __main__ as command_line
-from dreamerjax.experiment import runner, spec
-from dreamerjax.experiment.states import run_name
+from dreamerjax.experiment import spec
+from dreamerjax.experiment.states import run_name, runs
 from tests.e2e import trials
 from tests.e2e.test_processes import is_alive
 from tests.e2e.trials import PATIENCE, wait_until
@@ -58,7 +58,7 @@ def directories(root: Path) -> list[str]:
 def states(root: Path) -> dict[str, str]:
     """The state of each run, by its name."""
     experiment = spec.load("trial", root / "experiments")
-    return {run_name(*key): state.state for key, state in runner.runs(experiment, root / "runs").items()}
+    return {run_name(*key): state.state for key, state in runs(experiment, root / "runs").items()}
 
 
 @pytest.fixture(scope="module")
@@ -78,7 +78,7 @@ def copy(done: Path, tmp_path: Path) -> Path:
 
 def test_runs_say_what_they_are_for_and_lie_in_their_place(done: Path) -> None:
     assert directories(done) == ["a_seed5", "b_seed5"]
-    states = runner.runs(spec.load("trial", done / "experiments"), done / "runs")
+    states = runs(spec.load("trial", done / "experiments"), done / "runs")
     assert list(states) == [("a", 5), ("b", 5)]
     for (arm, seed), state in states.items():
         assert state.path is not None
@@ -128,7 +128,7 @@ def test_another_configuration_is_refused_but_not_for_what_does_not_count(
 def test_a_run_that_ended_before_the_budget_is_not_finished(copy: Path) -> None:
     files.write(copy / "experiments", {"seeds": [5], "pilot": True, "metric.budget": "updates", "metric.at": 10})
     experiment = spec.load("trial", copy / "experiments")
-    state = runner.runs(experiment, copy / "runs")["a", 5]
+    state = runs(experiment, copy / "runs")["a", 5]
     assert (state.state, state.error) == ("failed", "it ended at updates = 0, before the budget of 10")
 
 

@@ -12,7 +12,6 @@ from dreamerjax.core.errors import UserError
 from dreamerjax.experiment import spec
 from dreamerjax.experiment.checks import composed
 from dreamerjax.experiment.design import Budget, Gate, Statistic, Status
-from dreamerjax.experiment.template import write_new
 from tests.experiment import files
 
 EVAL = {"metric.name": "eval/greedy/return_mean"}
@@ -33,8 +32,8 @@ def test_a_valid_file_becomes_what_it_says(tmp_path: Path) -> None:
     changes = {"metric.at": "1e2", "metric.statistic": "min", "metric.start": 20, "common": [*files.RANDOM, "train.steps=1e3"]}
     file = files.write(tmp_path, {**changes, "gate": "architecture", "seeds": [3, 1, 2], "rule": {"confidence": 0.9}})
     experiment = spec.load("trial", tmp_path)
-    assert (experiment.slug, experiment.directory, experiment.date) == ("trial", file.parent, "2026-11-25")
-    assert (experiment.gate, experiment.status, experiment.confidence) == (Gate.architecture, Status.planned, 0.9)
+    assert (experiment.slug, experiment.directory, str(experiment.date)) == ("trial", file.parent, "2026-11-25")
+    assert (experiment.gate, experiment.status, experiment.rule.confidence) == (Gate.architecture, Status.planned, 0.9)
     metric = experiment.metric
     assert (metric.at, metric.start, metric.statistic, metric.budget) == (100, 20, Statistic.min, Budget.env_steps)
     assert [arm.name for arm in experiment.arms] == ["a", "b"]
@@ -261,13 +260,13 @@ def test_changes_are_named_and_new_seeds_are_none(tmp_path: Path) -> None:
 
 
 def test_a_new_file_is_valid_and_never_overwrites(tmp_path: Path) -> None:
-    file = write_new("first", tmp_path, "What's: {this} #1?")
+    file = spec.write_new("first", tmp_path, "What's: {this} #1?")
     experiment = spec.load("first", tmp_path)
     assert experiment.question == "What's: {this} #1?"
     assert len(experiment.seeds) * len(experiment.arms) == 10
     text = file.read_text()
     with pytest.raises(UserError, match="exists already"):
-        write_new("first", tmp_path)
+        spec.write_new("first", tmp_path)
     assert file.read_text() == text
     with pytest.raises(UserError, match="cannot be an experiment's name"):
-        write_new("../x", tmp_path)
+        spec.write_new("../x", tmp_path)

@@ -38,7 +38,7 @@ def test_interquartile_mean_by_hand() -> None:
 @pytest.mark.parametrize(("seeds", "least", "most"), [(5, 0.83, 0.97), (12, 0.89, 0.99)])
 def test_the_interval_of_one_arm_holds_the_truth_about_as_often_as_it_says(seeds: int, least: float, most: float) -> None:
     experiments = np.random.default_rng(1).normal(3, 2, size=(seeds, 400))
-    _, low, high = statistics.band(experiments, 0.95)
+    _, low, high = statistics.estimate(experiments.T, 0.95)
     assert least < np.mean((low < 3) & (high > 3)) < most
 
 
@@ -168,11 +168,11 @@ def test_a_grid_never_extrapolates_averages_ties_and_leaves_out_what_is_not_fini
 
 def test_a_band_is_the_interval_of_every_point() -> None:
     curves = np.random.default_rng(5).normal(size=(6, 3))
-    middle, low, high = statistics.band(curves, 0.9)
+    middle, low, high = statistics.estimate(curves.T, 0.9)
     for point in range(3):
         estimate = statistics.estimate(curves[:, point], 0.9)
         assert middle[point] == pytest.approx(estimate.value)
         assert low[point] == pytest.approx(estimate.low, abs=0.15)
         assert high[point] == pytest.approx(estimate.high, abs=0.15)
-    assert np.isnan(statistics.band(curves[:1], 0.9)[1]).all()
-    assert statistics.band(curves[:, :0], 0.9)[0].shape == (0,)
+    assert np.isnan(statistics.estimate(curves[:1].T, 0.9)[1]).all()
+    assert statistics.estimate(curves[:, :0].T, 0.9)[0].shape == (0,)

@@ -11,13 +11,13 @@ from scipy import stats
 
 from dreamerjax.core.errors import UserError
 from dreamerjax.experiment.design import Arm
-from dreamerjax.experiment.reader import Reader
+from dreamerjax.experiment.reader import Section
 from dreamerjax.experiment.sweep import expand
 
 
 def expanded(sweep: dict[str, Any]) -> tuple[Arm, ...]:
     """The arms of `sweep`, as the file reader gives it: text at the leaves."""
-    return expand(Reader(Path("file"), "sweep", sweep, ("grid", "random")))
+    return expand(Section(Path("file"), "sweep", sweep, ("grid", "random")))
 
 
 def drawn(samples: int, seed: str, keys: dict[str, Any]) -> list[dict[str, str]]:

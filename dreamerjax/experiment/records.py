@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import yaml
 
 from dreamerjax.config.flat import flatten
 from dreamerjax.core.errors import UserError
@@ -16,12 +17,11 @@ from dreamerjax.experiment.design import TOLERANCE, Budget, Metric, Statistic
 from dreamerjax.storage.logger import WALL_CLOCK, read_metrics
 
 FIELDS = {Budget.env_steps: "env_step", Budget.updates: "update", Budget.seconds: WALL_CLOCK}  # of each line of metrics.jsonl
-UNITS = {Budget.env_steps: "environment steps", Budget.updates: "updates", Budget.seconds: "seconds"}
 _TICKS = {Budget.env_steps: "env.num_envs", Budget.updates: "train.updates_per_call"}
 
 
 @dataclass(frozen=True)
-class Run:
+class RunRecord:
     """The content of a run directory."""
 
     path: Path
@@ -56,14 +56,12 @@ class Run:
         return tuple(dict.fromkeys(finding["name"] for finding in self.summary.get("findings") or ()))
 
 
-def read_run(path: Path) -> Run:
+def read_run(path: Path) -> RunRecord:
     """Reads a run directory, also one that is being trained.
 
     Raises:
         UserError: a file of it is missing, damaged or empty.
     """
-    import yaml
-
     try:
         records = tuple(read_metrics(path / "metrics.jsonl"))
         config = yaml.safe_load((path / "config.yaml").read_text(encoding="utf-8"))
@@ -76,10 +74,10 @@ def read_run(path: Path) -> Run:
         raise UserError(f"run {path.name} cannot be read: {error}") from error
     if not records:
         raise UserError(f"run {path.name} logged nothing")
-    return Run(path, records, flatten(config), meta, summary)
+    return RunRecord(path, records, flatten(config), meta, summary)
 
 
-def curve(run: Run, metric: str, budget: Budget) -> tuple[np.ndarray, np.ndarray]:
+def curve(run: RunRecord, metric: str, budget: Budget) -> tuple[np.ndarray, np.ndarray]:
     """Budget spent [n], not decreasing, and value of the metric there [n].
 
     Raises:
@@ -97,17 +95,17 @@ def curve(run: Run, metric: str, budget: Budget) -> tuple[np.ndarray, np.ndarray
     return table[:, 0], table[:, 1]
 
 
-def end(run: Run, budget: Budget) -> float:
+def end(run: RunRecord, budget: Budget) -> float:
     """How much of the budget the run had spent at its last record of any kind."""
     return float(max(record[FIELDS[budget]] for record in run.records))
 
 
-def reaches(run: Run, budget: Budget, at: float) -> bool:
+def reaches(run: RunRecord, budget: Budget, at: float) -> bool:
     """Whether the run went on until `at`, or until 1% before it."""
     return end(run, budget) >= at * (1 - TOLERANCE)
 
 
-def value(run: Run, metric: Metric) -> float:
+def value(run: RunRecord, metric: Metric) -> float:
     """The run's number.
 
     `last` is the last value at or before `at`; the others are over all values from `start` to `at`. A vector of environments
@@ -117,7 +115,7 @@ def value(run: Run, metric: Metric) -> float:
         UserError: the run ended before `at`, never logged the metric, logged it only outside the window, or a value in it is
             not finite. Such a run cannot be compared.
     """
-    unit = UNITS[metric.budget]
+    unit = metric.budget.value
     if not reaches(run, metric.budget, metric.at):
         raise UserError(f"run {run.name} ended after {end(run, metric.budget):,.0f} of {metric.at:,} {unit}")
     spent, values = curve(run, metric.name, metric.budget)
@@ -125,12 +123,12 @@ def value(run: Run, metric: Metric) -> float:
     window = values[(spent >= start) & (spent <= metric.at + _tick(run, metric.budget))]
     if not len(window):
         raise UserError(f"run {run.name} has no {metric.name} from {start:,} to {metric.at:,} {unit}")
-    number = float(window[-1] if metric.statistic is Statistic.last else getattr(np, metric.statistic.value)(window))
+    number = float(window[-1] if metric.statistic is Statistic.last else getattr(np, metric.statistic.name)(window))
     if not np.isfinite(number):
         raise UserError(f"run {run.name}: {metric.name} is not finite")
     return number
 
 
-def _tick(run: Run, budget: Budget) -> int:
+def _tick(run: RunRecord, budget: Budget) -> int:
     """By how much the budget may pass a mark: one short of a step of all environments, or of a call of several updates."""
     return int(run.config.get(_TICKS[budget], 1)) - 1 if budget in _TICKS else 0

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import json
-import sys
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -16,32 +15,28 @@ from PIL import Image
 
 from dreamerjax.core.errors import UserError
 from dreamerjax.core.files import write_json
+from dreamerjax.experiment import spec, write_up
 from dreamerjax.experiment.analysis import without_places
 from dreamerjax.experiment.design import Arm, Budget, Contrast, Experiment, Gate, Metric, Statistic, Status
-from dreamerjax.experiment.markdown import metric_words
-from dreamerjax.experiment.report import write_report
+from dreamerjax.experiment.states import ExperimentRun
 from dreamerjax.visualization.style import DPI
-from tests.experiment.fakes import RETURN, State, experiment, fake_runs
+from tests.experiment.fakes import RETURN, experiment, fake_runs
 
+EXPERIMENTS = Path(__file__).parents[2] / "experiments"
 FINALS = {"control": [100.0, 110.0, 120.0, 130.0, 400.0], "treatment": [200.0, 210.0, 220.0, 230.0, 0.0]}
-Write = Callable[[Experiment, Mapping[tuple[str, int], State]], str]
+Write = Callable[[Experiment, Mapping[tuple[str, int], ExperimentRun]], str]
 
 
 @pytest.fixture(name="write")
 def _write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Write:
     """Reports on given runs; returns REPORT.md."""
 
-    def write(design: Experiment, states: Mapping[tuple[str, int], State]) -> str:
+    def write(design: Experiment, states: Mapping[tuple[str, int], ExperimentRun]) -> str:
         statuses: list[tuple[Path, Status]] = []
-        runner = SimpleNamespace(runs=lambda *_: states)
-        spec = SimpleNamespace(
-            FILE="experiment.yaml",
-            changes=lambda now, first: first.read_text().replace(":", "").split() if now.parent == design.directory else None,
-            set_status=lambda *given: statuses.append(given),
-        )
-        monkeypatch.setitem(sys.modules, "dreamerjax.experiment.runner", runner)
-        monkeypatch.setitem(sys.modules, "dreamerjax.experiment.spec", spec)
-        path = write_report(design, tmp_path / "runs")
+        monkeypatch.setattr(write_up, "runs", lambda *_: states)
+        monkeypatch.setattr(spec, "changes", lambda _, first: first.read_text().replace(":", "").split())
+        monkeypatch.setattr(spec, "set_status", lambda *given: statuses.append(given))
+        path = write_up.write_up(design, tmp_path / "runs")
         assert path == design.directory / "REPORT.md"
         finished = all(state.state == "finished" for state in states.values())
         assert statuses == ([(design.directory / "experiment.yaml", Status.reported)] if finished else [])
@@ -56,7 +51,7 @@ def _design(tmp_path: Path) -> Experiment:
 
 
 @pytest.fixture(name="states")
-def _states(tmp_path: Path, design: Experiment) -> dict[tuple[str, int], State]:
+def _states(tmp_path: Path, design: Experiment) -> dict[tuple[str, int], ExperimentRun]:
     return fake_runs(tmp_path / "runs", design, FINALS)
 
 
@@ -66,7 +61,7 @@ def results(design: Experiment) -> dict[str, Any]:
     return content
 
 
-def change_meta(state: State, **changes: Any) -> None:
+def change_meta(state: ExperimentRun, **changes: Any) -> None:
     """Rewrites parts of a run's meta.json."""
     assert state.path is not None
     file = state.path / "meta.json"
@@ -74,7 +69,7 @@ def change_meta(state: State, **changes: Any) -> None:
 
 
 def test_the_verdict_comes_first_and_every_number_is_in_the_json(
-    write: Write, design: Experiment, states: dict[tuple[str, int], State]
+    write: Write, design: Experiment, states: dict[tuple[str, int], ExperimentRun]
 ) -> None:
     text = write(design, states)
     title, _, verdict = text.split("\n")[:3]
@@ -112,7 +107,7 @@ def test_a_clear_effect_is_supported_and_its_opposite_refuted(write: Write, desi
     assert "an effect, but smaller than expected" in write(larger, states)
 
 
-def test_pictures_are_drawn_and_small(write: Write, design: Experiment, states: dict[tuple[str, int], State]) -> None:
+def test_pictures_are_drawn_and_small(write: Write, design: Experiment, states: dict[tuple[str, int], ExperimentRun]) -> None:
     text = write(design, states)
     for name in ("curves.png", "metric.png"):
         assert f"]({name})" in text
@@ -123,14 +118,14 @@ def test_pictures_are_drawn_and_small(write: Write, design: Experiment, states: 
 
 
 def test_runs_that_do_not_count_are_named_with_the_reason(
-    write: Write, design: Experiment, states: dict[tuple[str, int], State]
+    write: Write, design: Experiment, states: dict[tuple[str, int], ExperimentRun]
 ) -> None:
-    states["control", 1] = State(states["control", 1].path, "failed", "OSError: /home/someone/runs/x.json: disk\nfull")
-    states["control", 2] = State(None, "missing")
+    states["control", 1] = ExperimentRun(states["control", 1].path, "failed", "OSError: /home/someone/runs/x.json: disk\nfull")
+    states["control", 2] = ExperimentRun(None, "missing")
     short = states["control", 3].path
     assert short is not None
     (short / "metrics.jsonl").write_text("".join((short / "metrics.jsonl").read_text().splitlines(keepends=True)[:3]))
-    states["treatment", 4] = State(states["treatment", 4].path, "interrupted")
+    states["treatment", 4] = ExperimentRun(states["treatment", 4].path, "interrupted")
     text = write(design, states)
     assert "> **Warning.** 4 of 10 runs do not count" in text
     assert "| control | 1 | run control_1 failed: OSError: x.json: disk full |" in text
@@ -142,18 +137,20 @@ def test_runs_that_do_not_count_are_named_with_the_reason(
     assert [entry["seed"] for entry in results(design)["absent"]] == [1, 2, 3, 4]
 
 
-def test_one_seed_of_an_arm_decides_nothing(write: Write, design: Experiment, states: dict[tuple[str, int], State]) -> None:
+def test_one_seed_of_an_arm_decides_nothing(
+    write: Write, design: Experiment, states: dict[tuple[str, int], ExperimentRun]
+) -> None:
     for seed in range(1, 5):
-        states["treatment", seed] = State(None, "missing")
+        states["treatment", seed] = ExperimentRun(None, "missing")
     text = write(design, states)
     assert "**Inconclusive**: treatment minus control is 80 [n/a, n/a]" in text
     assert "fewer than 2 seeds finished of treatment" in text
-    states["treatment", 0] = State(None, "missing")
+    states["treatment", 0] = ExperimentRun(None, "missing")
     assert "| treatment | `loss.free_nats=0.1` | 0 of 5 | n/a |" in write(design, states)
 
 
-def test_nothing_to_report_is_one_line(write: Write, design: Experiment, states: dict[tuple[str, int], State]) -> None:
-    empty = {key: State(None, "missing") for key in states}
+def test_nothing_to_report_is_one_line(write: Write, design: Experiment, states: dict[tuple[str, int], ExperimentRun]) -> None:
+    empty = {key: ExperimentRun(None, "missing") for key in states}
     with pytest.raises(
         UserError, match="none of its 10 runs can be compared, for example control, seed 0: never start"
     ) as caught:
@@ -162,7 +159,9 @@ def test_nothing_to_report_is_one_line(write: Write, design: Experiment, states:
     assert not (design.directory / "REPORT.md").exists()
 
 
-def test_findings_are_counted_over_seeds(write: Write, design: Experiment, states: dict[tuple[str, int], State]) -> None:
+def test_findings_are_counted_over_seeds(
+    write: Write, design: Experiment, states: dict[tuple[str, int], ExperimentRun]
+) -> None:
     for seed, names in enumerate((["kl_collapse"], ["flat_actor", "kl_collapse", "kl_collapse"], [])):
         path = states["control", seed].path
         assert path is not None
@@ -171,7 +170,7 @@ def test_findings_are_counted_over_seeds(write: Write, design: Experiment, state
 
 
 def test_code_that_differs_between_runs_is_warned_of(
-    write: Write, design: Experiment, states: dict[tuple[str, int], State]
+    write: Write, design: Experiment, states: dict[tuple[str, int], ExperimentRun]
 ) -> None:
     change_meta(states["control", 0], git={"commit": "fedcba9876543210", "dirty": True})
     change_meta(states["control", 1], versions={"python": "3.11", "jax": "0.11"})
@@ -188,7 +187,7 @@ def test_code_that_differs_between_runs_is_warned_of(
 
 
 def test_a_hypothesis_that_changed_after_the_first_run_is_warned_of(
-    write: Write, design: Experiment, states: dict[tuple[str, int], State], tmp_path: Path
+    write: Write, design: Experiment, states: dict[tuple[str, int], ExperimentRun], tmp_path: Path
 ) -> None:
     first = tmp_path / "runs" / "threshold" / "experiment.yaml"
     assert "has changed" not in write(design, states)
@@ -198,15 +197,17 @@ def test_a_hypothesis_that_changed_after_the_first_run_is_warned_of(
     assert "has changed" not in write(design, states)
 
 
-def test_pilots_and_wall_time_are_warned_of(write: Write, design: Experiment, states: dict[tuple[str, int], State]) -> None:
-    text = write(replace(design, pilot=True, metric=Metric(RETURN, 200, Budget.seconds)), states)
+def test_pilots_and_wall_time_are_warned_of(
+    write: Write, design: Experiment, states: dict[tuple[str, int], ExperimentRun]
+) -> None:
+    text = write(replace(design, pilot=True, metric=Metric(RETURN, Budget.seconds, at=200)), states)
     assert "This is a pilot" in text
     assert "The budget is wall time" in text
     assert "at or before 200 seconds" in text
 
 
 def test_notes_are_the_end_and_nothing_tells_the_machine(
-    write: Write, design: Experiment, states: dict[tuple[str, int], State], tmp_path: Path
+    write: Write, design: Experiment, states: dict[tuple[str, int], ExperimentRun], tmp_path: Path
 ) -> None:
     (design.directory / "NOTES.md").write_text("## What it means\n\nA *discussion* | as it is.\n", encoding="utf-8")
     text = write(design, states)
@@ -217,7 +218,7 @@ def test_notes_are_the_end_and_nothing_tells_the_machine(
         assert str(tmp_path) not in content
 
 
-def test_a_report_repeats_itself(write: Write, design: Experiment, states: dict[tuple[str, int], State]) -> None:
+def test_a_report_repeats_itself(write: Write, design: Experiment, states: dict[tuple[str, int], ExperimentRun]) -> None:
     assert write(design, states) == write(design, states)
 
 
@@ -237,6 +238,18 @@ def test_a_grid_gets_its_level_means_and_a_heat_map(write: Write, design: Experi
         assert picture.width == 13 * DPI  # with the heat map beside it
 
 
+def settings_aside(text: str) -> str:
+    """A report without the overrides that all arms share: a key of theirs may have another name since."""
+    return re.sub(r"^- \*\*All arms\*\*: .*$", "", text, flags=re.MULTILINE)
+
+
+@pytest.mark.parametrize("slug", spec.slugs(EXPERIMENTS))
+def test_a_committed_report_says_what_its_numbers_and_notes_say(slug: str) -> None:
+    design = spec.load(slug, EXPERIMENTS)
+    notes, text = ((design.directory / name).read_text(encoding="utf-8") for name in ("NOTES.md", "REPORT.md"))
+    assert settings_aside(write_up.render(design, results(design), notes)) == settings_aside(text)
+
+
 def test_many_arms_are_drawn_too(write: Write, design: Experiment, tmp_path: Path) -> None:
     arms = tuple(Arm(f"arm {index} {'x' * 80}", ()) for index in range(9))
     hypothesis = replace(design.hypothesis, contrast=Contrast((arms[1].name,), (arms[0].name,)))
@@ -248,13 +261,13 @@ def test_many_arms_are_drawn_too(write: Write, design: Experiment, tmp_path: Pat
 @pytest.mark.parametrize(
     ("metric", "words"),
     [
-        (Metric(RETURN, 20_000), f"`{RETURN}`, its last value at or before 20,000 environment steps"),
-        (Metric("x", 9, Budget.updates, Statistic.mean, 4), "`x`, the mean of its values from 4 to 9 updates"),
-        (Metric("x", 9, Budget.seconds, Statistic.max), "`x`, the largest of its values from 0 to 9 seconds"),
+        (Metric(RETURN, at=20_000), f"`{RETURN}`, its last value at or before 20,000 environment steps"),
+        (Metric("x", Budget.updates, Statistic.mean, 4, at=9), "`x`, the mean of its values from 4 to 9 updates"),
+        (Metric("x", Budget.seconds, Statistic.max, at=9), "`x`, the largest of its values from 0 to 9 seconds"),
     ],
 )
 def test_the_metric_in_words(metric: Metric, words: str) -> None:
-    assert metric_words(metric) == words
+    assert metric.words == words
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ import pytest
 
 from dreamerjax.core.errors import UserError
 from dreamerjax.experiment.design import Budget, Metric, Statistic
-from dreamerjax.experiment.results import Run, curve, end, reaches, read_run, value
+from dreamerjax.experiment.records import RunRecord, curve, end, reaches, read_run, value
 from tests.experiment.fakes import COMMIT, RETURN, fake_run
 
 RECORDS = [
@@ -25,12 +25,12 @@ RECORDS = [
 
 
 @pytest.fixture(name="run")
-def _run(tmp_path: Path) -> Run:
+def _run(tmp_path: Path) -> RunRecord:
     findings = [{"name": "kl_collapse", "first_step": 5, "evidence": "x"}, {"name": "flat_actor"}, {"name": "kl_collapse"}]
     return read_run(fake_run(tmp_path / "one", RECORDS, seed=3, summary={"findings": findings}))
 
 
-def test_a_run_says_what_it_is(run: Run) -> None:
+def test_a_run_says_what_it_is(run: RunRecord) -> None:
     assert (run.name, run.seed, run.commit, run.dirty) == ("one", 3, COMMIT[:10], False)
     assert run.findings == ("kl_collapse", "flat_actor")
     assert run.config == {"env.num_envs": 4, "run.name": "one", "train.seed": 3}
@@ -45,7 +45,7 @@ def test_an_older_run_has_no_findings_and_no_summary(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("budget", "spent"), [("env_steps", [500, 1000, 1503]), ("updates", [125, 250, 375]), ("seconds", [50, 100, 150.3])]
 )
-def test_a_curve_over_every_budget(budget: str, spent: list[float], run: Run) -> None:
+def test_a_curve_over_every_budget(budget: str, spent: list[float], run: RunRecord) -> None:
     x, y = curve(run, RETURN, Budget[budget])
     np.testing.assert_allclose(x, spent)
     np.testing.assert_array_equal(y, [10, 40, 20])
@@ -66,46 +66,49 @@ def test_a_curve_over_every_budget(budget: str, spent: list[float], run: Run) ->
         ("max", 1000, 0, 40),
     ],
 )
-def test_each_statistic_over_its_window(statistic: str, at: int, start: int, expected: float, run: Run) -> None:
-    metric = Metric(RETURN, at, statistic=Statistic[statistic], start=start)
+def test_each_statistic_over_its_window(statistic: str, at: int, start: int, expected: float, run: RunRecord) -> None:
+    metric = Metric(RETURN, at=at, statistic=Statistic[statistic], start=start)
     assert value(run, metric) == pytest.approx(expected)
 
 
-def test_seconds_have_no_tick(run: Run) -> None:
-    assert value(run, Metric(RETURN, 150, Budget.seconds)) == 40
-    assert value(run, Metric(RETURN, 151, Budget.seconds)) == 20
+def test_seconds_have_no_tick(run: RunRecord) -> None:
+    assert value(run, Metric(RETURN, Budget.seconds, at=150)) == 40
+    assert value(run, Metric(RETURN, Budget.seconds, at=151)) == 20
 
 
 @pytest.mark.parametrize(("at", "enough"), [(2000, True), (2020, True), (2021, False), (4000, False)])
-def test_a_run_must_come_within_a_hundredth_of_the_budget(at: int, enough: bool, run: Run) -> None:
+def test_a_run_must_come_within_a_hundredth_of_the_budget(at: int, enough: bool, run: RunRecord) -> None:
     assert reaches(run, Budget.env_steps, at) == enough
     if not enough:
         with pytest.raises(UserError, match=f"run one ended after 2,000 of {at:,} environment steps"):
-            value(run, Metric(RETURN, at))
+            value(run, Metric(RETURN, at=at))
 
 
 @pytest.mark.parametrize(
     ("metric", "message"),
     [
-        (Metric("eval/gredy/return_mean", 2000), "run one has no metric eval/gredy/return_mean; did you mean eval/greedy/retu"),
-        (Metric("qqq", 2000), "run one has no metric qqq; it has eval/greedy/return_mean, loss/reward"),
-        (Metric(RETURN, 400), "run one has no eval/greedy/return_mean from 0 to 400 environment steps"),
-        (Metric(RETURN, 450, Budget.updates, Statistic.mean, 400), r"from 400 to 450 updates"),
+        (
+            Metric("eval/gredy/return_mean", at=2000),
+            "run one has no metric eval/gredy/return_mean; did you mean eval/greedy/retu",
+        ),
+        (Metric("qqq", at=2000), "run one has no metric qqq; it has eval/greedy/return_mean, loss/reward"),
+        (Metric(RETURN, at=400), "run one has no eval/greedy/return_mean from 0 to 400 environment steps"),
+        (Metric(RETURN, Budget.updates, Statistic.mean, 400, at=450), r"from 400 to 450 updates"),
     ],
 )
-def test_what_a_run_does_not_have_is_one_line(metric: Metric, message: str, run: Run) -> None:
+def test_what_a_run_does_not_have_is_one_line(metric: Metric, message: str, run: RunRecord) -> None:
     with pytest.raises(UserError, match=re.escape(message)) as caught:
         value(run, metric)
     assert caught.value.exit_code == 2
 
 
 @pytest.mark.parametrize("bad", ["NaN", "Infinity", "-Infinity"])
-def test_a_number_that_is_not_finite_is_no_result(bad: str, run: Run) -> None:
+def test_a_number_that_is_not_finite_is_no_result(bad: str, run: RunRecord) -> None:
     spoiled = replace(run, records=(*run.records, {"env_step": 1800, "update": 450, "time": 1.0, RETURN: float(bad)}))
-    assert value(spoiled, Metric(RETURN, 1700)) == 20
+    assert value(spoiled, Metric(RETURN, at=1700)) == 20
     for statistic in (Statistic.last, Statistic.mean):
         with pytest.raises(UserError, match="run one: eval/greedy/return_mean is not finite"):
-            value(spoiled, Metric(RETURN, 2000, statistic=statistic))
+            value(spoiled, Metric(RETURN, at=2000, statistic=statistic))
 
 
 @pytest.mark.parametrize(
