@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import chex
 import jax
 import jax.numpy as jnp
 
@@ -11,6 +12,7 @@ from dreamerjax.ops import distributions
 
 def _components(networks: Networks, outputs: jax.Array) -> list[jax.Array]:
     """The actor's outputs [..., A] as unimixed log-probabilities, one array [..., size] per discrete component."""
+    _assert_outputs(outputs, networks.spec.action.encoded_size)
     parts, offset = [], 0
     for size in networks.spec.action.sizes:
         parts.append(distributions.unimix_logits(outputs[..., offset : offset + size], networks.unimix))
@@ -19,8 +21,17 @@ def _components(networks: Networks, outputs: jax.Array) -> list[jax.Array]:
 
 
 def _normal(networks: Networks, outputs: jax.Array) -> tuple[jax.Array, jax.Array]:
+    _assert_outputs(outputs, 2 * networks.spec.action.dimensions)
     mean, std = jnp.split(outputs, 2, axis=-1)
     return distributions.bounded_normal_params(mean, std, *networks.std_range)
+
+
+def _assert_outputs(outputs: jax.Array, size: int) -> None:
+    chex.assert_axis_dimension(outputs, -1, size, custom_message="the actor's outputs [..., O]")
+
+
+def _assert_components(networks: Networks, array: jax.Array, outputs: jax.Array) -> None:
+    chex.assert_shape(array, (*outputs.shape[:-1], *networks.spec.action.shape), custom_message="[..., C] of outputs [..., O]")
 
 
 def noise_shape(networks: Networks) -> tuple[int, ...]:
@@ -30,6 +41,7 @@ def noise_shape(networks: Networks) -> tuple[int, ...]:
 
 def sample(networks: Networks, outputs: jax.Array, uniform: jax.Array) -> jax.Array:
     """Draw an action: actor outputs [..., O] and uniforms [..., C] to int32 components or floats [..., C]."""
+    _assert_components(networks, uniform, outputs)
     if networks.spec.action.is_discrete:
         draws = [
             distributions.categorical_sample_from_uniform(uniform[..., i], jnp.exp(logits))
@@ -51,6 +63,7 @@ def mode(networks: Networks, outputs: jax.Array) -> jax.Array:
 
 def log_prob_and_entropy(networks: Networks, outputs: jax.Array, action: jax.Array) -> tuple[jax.Array, jax.Array]:
     """log pi(a) and H[pi], summed over components: outputs [..., O], action [..., C] -> two [...]."""
+    _assert_components(networks, action, outputs)
     if networks.spec.action.is_discrete:
         parts = _components(networks, outputs)
         log_probs = [distributions.categorical_log_prob(part, action[..., i]) for i, part in enumerate(parts)]

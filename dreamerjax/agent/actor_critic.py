@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from dreamerjax.agent.imagination import Dream
-from dreamerjax.agent.world_model import reward_and_continue
+from dreamerjax.agent.world_model import assert_features, reward_and_continue
 from dreamerjax.networks.build import Networks
 from dreamerjax.networks.layers import apply
 from dreamerjax.ops import normalization, returns, scalars
@@ -37,6 +37,7 @@ class DreamTargets(NamedTuple):
 
 def value(networks: Networks, params: Params, features: jax.Array) -> jax.Array:
     """The critic's value of features [..., F], without gradient: [...]."""
+    assert_features(networks, features)
     logits = apply(networks.critic, stop(params), stop(features))
     return stop(scalars.two_hot_mean(logits, networks.bins))
 
@@ -56,7 +57,8 @@ def dream_targets(
     weighs nothing. The continue head carries the discount. The heads run step by step (`lax.map`), so that their wide
     outputs stay in the processor's cache.
     """
-    chex.assert_rank([dream.features, start_continue], [3, 1])
+    chex.assert_rank([dream.features, start_continue, lambda_], [3, 1, 0])
+    chex.assert_shape(start_continue, dream.features.shape[1:2], custom_message="start_continue [N] of features [H+1, N, F]")
     model_params = stop(model_params)
 
     def heads(features: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
@@ -77,6 +79,9 @@ def advantages(targets: DreamTargets, scale: jax.Array, *, centered: bool, axis_
     that lag (docs/staying_solved.md). With `axis_name`, inside pmap, it is the mean over all devices' dreams.
     """
     chex.assert_rank([targets.returns, targets.values, scale], [2, 2, 0])
+    chex.assert_equal_shape([targets.returns, targets.weights], custom_message="returns, weights [H, N]")
+    steps, dreams = targets.returns.shape
+    chex.assert_shape(targets.values, (steps + 1, dreams), custom_message="values [H+1, N] of returns [H, N]")
     result = (targets.returns - targets.values[:-1]) / scale
     if not centered:
         return result

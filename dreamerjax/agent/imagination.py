@@ -35,6 +35,8 @@ def imagine(networks: Networks, params: dict[str, Any], start: Latent, noise: Dr
     Of `params` the world model and the actor are used. No gradient flows.
     """
     chex.assert_rank([start.deter, noise.action, noise.latent], [2, 3, 3])
+    chex.assert_equal_shape_prefix(list(noise), 2, custom_message="noise [H, N, C] and [H, N, S]")
+    chex.assert_axis_dimension(noise.action, 1, len(start.deter), custom_message="noise of N starts")
     model, actor, start = jax.lax.stop_gradient((params["world_model"], params["actor"], start))
 
     def step(latent: Latent, noise: DreamNoise) -> tuple[Latent, tuple[jax.Array, jax.Array]]:

@@ -10,6 +10,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -88,6 +89,7 @@ def updates(
     Returns the state, the metrics of each update [K], the latents [K, T, B, ...] with class indices in place of one-hots, and
     a copy of the acting parameters (the state's own buffers may be donated to the next call).
     """
+    chex.assert_rank([batches.reward, batches.action], [3, 4], custom_message="batches [K, T, B, ...]")
 
     def step(carry: TrainState, batch: Batch) -> tuple[TrainState, tuple[Metrics, Latent]]:
         new, metrics, latent = train_step(networks, options, hyper, carry, batch, axis_name=axis_name)

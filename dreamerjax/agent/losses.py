@@ -26,6 +26,7 @@ from dreamerjax.agent.world_model import (
     FilterInputs,
     Latent,
     Posterior,
+    assert_features,
     encode_action,
     feature,
     initial_latent,
@@ -80,6 +81,9 @@ def all_losses(
     and critic are trained.
     """
     state, batch, noise = inputs
+    chex.assert_shape(noise.posterior, (*batch.reward.shape, networks.rssm.groups), custom_message="noise [T, B, S]")
+    chex.assert_equal_shape_prefix([noise.action, noise.latent], 3, custom_message="noise [H, n, B, ...]")
+    chex.assert_axis_dimension(noise.starts, 1, batch.reward.shape[1], custom_message="starts [n, B]")
     batch = batch._replace(observations=model_units(networks.spec.observations, state.statistics, batch.observations))
     posterior = observe(networks, params["world_model"], *_sequences(networks, options, batch), noise.posterior)
     parts, metrics = world_model_loss(
@@ -121,7 +125,8 @@ def world_model_loss(
 
     The continue target carries the discount: (1 - is_terminal) * gamma.
     """
-    chex.assert_rank([posterior.logits, batch.reward, batch.is_terminal], [4, 2, 2])
+    chex.assert_rank([posterior.logits, batch.reward, batch.is_terminal, gamma], [4, 2, 2, 0])
+    chex.assert_equal_shape_prefix([posterior.logits, batch.reward, batch.is_terminal], 2, custom_message="T, B")
     inputs = feature(posterior.latent)
     decoded = apply(networks.decoder, params["decoder"], inputs)
     reward_logits = apply(networks.reward, params["reward"], inputs)
@@ -156,6 +161,9 @@ def world_model_loss(
 def decoder_loss(spec: ObservationSpec, prediction: jax.Array, target: jax.Array) -> jax.Array:
     """[...]: squared error of a vector, both in the model's units, or of an image on [0, 1], or cross-entropy of discrete
     components; summed over the observation's numbers."""
+    expected = (*target.shape[:-1], spec.encoded_size) if spec.is_discrete else target.shape
+    chex.assert_shape(prediction, expected, custom_message="a prediction of the target")
+    chex.assert_axis_dimension(target, -1, spec.shape[-1], custom_message="a target of the observation's shape")
     if spec.is_image:
         return jnp.sum(jnp.square(prediction - target.astype(jnp.float32) / 255.0), axis=(-3, -2, -1))
     if spec.is_vector:
@@ -167,6 +175,7 @@ def decoder_loss(spec: ObservationSpec, prediction: jax.Array, target: jax.Array
 
 def bernoulli_loss(logits: jax.Array, target: jax.Array) -> jax.Array:
     """Cross-entropy of a Bernoulli with the given logits to a target probability, elementwise."""
+    chex.assert_equal_shape([logits, target], custom_message="logits, target")
     return jax.nn.softplus(logits) - target * logits
 
 
@@ -180,7 +189,8 @@ def actor_loss(
     entropy_coefficient: jax.Array,
 ) -> tuple[jax.Array, Metrics]:
     """Score-function loss per imagined step [H, N], weighted (eq. 6): -(log pi(a) advantage + eta H[pi])."""
-    chex.assert_rank([dream.actions, weights, advantage], [3, 2, 2])
+    chex.assert_rank([dream.actions, weights, advantage, entropy_coefficient], [3, 2, 2, 0])
+    _assert_steps(dream, [weights, advantage])
 
     @jax.checkpoint
     def one_step(inputs: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
@@ -205,7 +215,9 @@ def critic_loss(
 
     Features [..., F] and targets [...] -> [...]. One log-softmax serves both.
     """
-    chex.assert_equal_shape(list(targets))
+    assert_features(networks, features)
+    chex.assert_shape(list(targets), features.shape[:-1], custom_message="targets [...] of features [..., F]")
+    chex.assert_rank(slow_regularizer, 0, custom_message="slow_regularizer is one number")
     log_probs = jax.nn.log_softmax(apply(networks.critic, params, features))
     fit = scalars.two_hot_loss_from_log_probs(log_probs, targets.returns, networks.bins)
     hold = scalars.two_hot_loss_from_log_probs(log_probs, targets.slow_values, networks.bins)
@@ -219,6 +231,7 @@ def dream_critic_loss(
 
     Step by step and recomputed in the backward pass: cheaper than writing H x N x V log-probabilities to memory.
     """
+    _assert_steps(dream, [targets.returns, targets.weights])
 
     @jax.checkpoint
     def one_step(inputs: tuple[jax.Array, CriticTargets]) -> jax.Array:
@@ -244,6 +257,7 @@ def replay_critic_loss(
     Gradients reach the features [T, B, F] too.
     """
     chex.assert_rank([features, bootstrap], [3, 2])
+    chex.assert_equal_shape_prefix([features, bootstrap, batch.reward], 2, custom_message="T, B")
     targets = CriticTargets(
         returns=stop(
             returns.replay_lambda_returns(
@@ -254,6 +268,13 @@ def replay_critic_loss(
         weights=1.0 - batch.is_last[:-1].astype(jnp.float32),
     )
     return critic_loss(networks, critics.fast, features[:-1], targets, slow_regularizer)
+
+
+def _assert_steps(dream: Dream, numbers: list[jax.Array]) -> None:
+    """That a dream takes H steps from N starts, and that there is one of each number [H, N] for each of them."""
+    steps, dreams = dream.actions.shape[:2]
+    chex.assert_shape(dream.features, (steps + 1, dreams, None), custom_message="features [H+1, N, F], actions [H, N, C]")
+    chex.assert_shape(numbers, (steps, dreams), custom_message="one number for each imagined step [H, N]")
 
 
 def _sequences(networks: Networks, options: UpdateOptions, batch: Batch) -> tuple[FilterInputs, Latent]:

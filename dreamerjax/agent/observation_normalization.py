@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import chex
 import jax
 import jax.numpy as jnp
 
@@ -48,6 +49,7 @@ def count_batch(statistics: Statistics, observations: dict[str, Any], axis_name:
     share = 1.0 / (statistics["count"] + 1.0)
     means, variances = {}, {}
     for name, mean in statistics["mean"].items():
+        _assert_components(observations[name], mean.shape[0])
         values = symlog(observations[name]).reshape(-1, mean.shape[0])
         batch_mean = mean_of(values)
         batch_variance = mean_of(jnp.square(values - batch_mean[None]))
@@ -55,6 +57,10 @@ def count_batch(statistics: Statistics, observations: dict[str, Any], axis_name:
         means[name] = mean + share * off
         variances[name] = (1.0 - share) * (statistics["variance"][name] + share * jnp.square(off)) + share * batch_variance
     return {"count": statistics["count"] + 1.0, "mean": means, "variance": variances}
+
+
+def _assert_components(values: jax.Array, size: int) -> None:
+    chex.assert_axis_dimension(values, -1, size, custom_message="components of the vector: [..., size]")
 
 
 def _mean_and_std(statistics: Statistics, name: str, like: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -67,6 +73,7 @@ def model_units(specs: Specs, statistics: Statistics, observations: dict[str, An
     """Observations {name: [..., size]} with every vector in the model's units; images and discrete ones are passed on."""
 
     def converted(name: str, values: jax.Array) -> jax.Array:
+        _assert_components(values, specs[name].encoded_size)
         if not statistics:
             return symlog(values)
         mean, std = _mean_and_std(statistics, name, values)
@@ -78,6 +85,7 @@ def model_units(specs: Specs, statistics: Statistics, observations: dict[str, An
 def own_units(statistics: Statistics, name: str, values: jax.Array) -> jax.Array:
     """A decoded vector [..., size] back in the units of the environment: the inverse of `model_units`."""
     if statistics:
+        _assert_components(values, statistics["mean"][name].shape[0])
         mean, std = _mean_and_std(statistics, name, values)
         values = mean + std * values
     return symexp(values)

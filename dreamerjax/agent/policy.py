@@ -49,6 +49,7 @@ def act(
     `params` are what `acting_params` takes of an agent's.
     """
     chex.assert_rank([seen.is_first, state.latent.deter, state.action], [1, 2, 2])
+    chex.assert_tree_shape_prefix((seen, state), seen.is_first.shape, custom_message="N environments")
     latent_key, action_key = jax.random.split(key)
     observations = model_units(networks.spec.observations, params["statistics"], seen.observations)
     inputs = FilterInputs(observations, encode_action(networks, state.action), seen.is_first)

@@ -39,6 +39,9 @@ def train_step(
     """
     chex.assert_rank([batch.reward, batch.is_first, batch.is_last, batch.is_terminal, batch.action], [2, 2, 2, 2, 3])
     chex.assert_equal_shape([batch.reward, batch.is_first, batch.is_last, batch.is_terminal])
+    chex.assert_tree_shape_prefix((batch.observations, batch.action), batch.reward.shape, custom_message="[T, B, ...]")
+    context = (batch.context_action, batch.context_deter, batch.context_stoch)
+    chex.assert_tree_shape_prefix(context, batch.reward.shape[1:], custom_message="context [B, ...]")
     key, step_key = jax.random.split(state.key)
     noise = draw_noise(networks, options, _sequence_keys(step_key, batch.reward.shape[1], axis_name), len(batch.reward))
     if "world_model" in options.trains.value:
@@ -73,6 +76,7 @@ def train_step(
 
 def weighted_sum(parts: dict[str, jax.Array], scales: dict[str, Any], trains: Trains) -> jax.Array:
     """The scalar that is differentiated. Raises ValueError unless there is a loss for each scale and a scale for each loss."""
+    chex.assert_rank(list(parts.values()), 0, custom_message="one number for each loss")
     scaled = scales.keys() - (BEHAVIOR_LOSSES if trains is Trains.model else set())
     if parts.keys() != scaled:
         raise ValueError(f"losses {sorted(parts)} and scales {sorted(scaled)} differ")
@@ -89,6 +93,7 @@ def _sequence_keys(key: jax.Array, sequences: int, axis_name: str | None) -> jax
 
 def draw_noise(networks: Networks, options: UpdateOptions, keys: jax.Array, length: int) -> Noise:
     """All uniforms of one update, sequence by sequence: keys [B]. One draw each, then cut up: it compiles faster."""
+    chex.assert_rank(keys, 1, custom_message="one typed key for each sequence: [B]")
     count = options.starts_per_sequence or length
     batch = keys.shape[0]
     horizon = 0 if options.trains is Trains.model else options.horizon
@@ -117,6 +122,8 @@ def apply_gradients(
     hyper: Hyper, state: TrainState, gradients: dict[str, Params]
 ) -> tuple[dict[str, Params], dict[str, optax.OptState], Metrics]:
     """One update of each part that has gradients, with its own learning rate; the rest is passed on."""
+    trained = {part: state.params[part] for part in gradients}
+    chex.assert_trees_all_equal_shapes(gradients, trained, custom_message="gradients, parameters")
     rates = {"world_model": hyper.model_lr, "actor": hyper.actor_lr, "critic": hyper.critic_lr}
     params, optimizer, norms = dict(state.params), dict(state.optimizer), {}
     for part, gradient in gradients.items():

@@ -52,8 +52,17 @@ class ProjectedInputs(NamedTuple):
 
 
 def feature(latent: Latent) -> jax.Array:
-    """The input of every head: [..., D + S*K]."""
+    """The input of every head: [..., F], F = D + S*K."""
+    chex.assert_rank(latent.stoch, latent.deter.ndim + 1, custom_message="latent [..., D] and [..., S, K]")
+    chex.assert_equal_shape_prefix(list(latent), latent.deter.ndim - 1, custom_message="latent [..., D] and [..., S, K]")
     return jnp.concatenate([latent.deter, latent.stoch.reshape(*latent.stoch.shape[:-2], -1)], axis=-1)
+
+
+def assert_features(networks: Networks, features: jax.Array) -> None:
+    """AssertionError unless heads can read them: [..., F]."""
+    rssm = networks.rssm
+    size = rssm.deter + rssm.groups * rssm.classes
+    chex.assert_axis_dimension(features, -1, size, custom_message="features [..., D + S*K]")
 
 
 def initial_latent(networks: Networks, batch: int) -> Latent:
@@ -62,8 +71,15 @@ def initial_latent(networks: Networks, batch: int) -> Latent:
     return Latent(jnp.zeros((batch, rssm.deter)), jnp.zeros((batch, rssm.groups, rssm.classes)))
 
 
+def _assert_latent(networks: Networks, latent: Latent, lead: tuple[int, ...]) -> None:
+    rssm = networks.rssm
+    shapes = [(*lead, rssm.deter), (*lead, rssm.groups, rssm.classes)]
+    chex.assert_shape(list(latent), shapes, custom_message="latent [..., D] and [..., S, K]")
+
+
 def class_indices(networks: Networks, latent: Latent) -> jax.Array:
     """The stochastic part as replay stores it: class indices [..., S] of `stoch_dtype`."""
+    _assert_latent(networks, latent, latent.deter.shape[:-1])
     return jnp.argmax(latent.stoch, axis=-1).astype(stoch_dtype(networks))
 
 
@@ -74,7 +90,7 @@ def stoch_dtype(networks: Networks) -> Any:
 
 def sample_stoch(logits: jax.Array, uniform: jax.Array) -> jax.Array:
     """One-hot sample [..., S, K] with straight-through gradient, from log-probabilities and uniforms [..., S]."""
-    chex.assert_equal_shape_prefix([logits, uniform], uniform.ndim)
+    chex.assert_shape(uniform, logits.shape[:-1], custom_message="a uniform [..., S] for each group of logits [..., S, K]")
     probs = jnp.exp(logits)
     index = distributions.categorical_sample_from_uniform(uniform, jax.lax.stop_gradient(probs))
     return distributions.straight_through(jax.nn.one_hot(index, logits.shape[-1]), probs)
@@ -82,12 +98,16 @@ def sample_stoch(logits: jax.Array, uniform: jax.Array) -> jax.Array:
 
 def encode_action(networks: Networks, action: jax.Array) -> jax.Array:
     """Environment-facing action of the replay to the model's: one-hots of int components, or the floats themselves."""
+    chex.assert_axis_dimension(action, -1, networks.spec.action.shape[0], custom_message="action [..., C]")
     sizes = networks.spec.action.sizes
     return one_hots(action, sizes) if sizes else action
 
 
 def project_inputs(networks: Networks, params: Params, inputs: FilterInputs) -> ProjectedInputs:
     """What of the filter can be computed for all steps at once. The action is zeroed where `is_first`."""
+    expected = (*inputs.is_first.shape, networks.spec.action.encoded_size)
+    chex.assert_shape(inputs.previous_action, expected, custom_message="previous_action [..., A] of is_first [...]")
+    chex.assert_tree_shape_prefix(inputs.observations, inputs.is_first.shape, custom_message="observations of is_first [...]")
     rssm = params["rssm"]
     embedding = apply(networks.encoder, params["encoder"], inputs.observations)
     action = inputs.previous_action * (1.0 - inputs.is_first.astype(jnp.float32))[..., None]
@@ -99,7 +119,11 @@ def posterior_step(
     networks: Networks, params: Params, previous: Latent, inputs: ProjectedInputs, uniform: jax.Array
 ) -> Posterior:
     """One step of the filter for a batch [B, ...]: `is_first` [B] erases the history before it; `uniform` [B, S]."""
-    chex.assert_rank([previous.deter, previous.stoch, inputs.is_first], [2, 3, 1])
+    chex.assert_rank(inputs.is_first, 1, custom_message="is_first [B]")
+    _assert_latent(networks, previous, inputs.is_first.shape)
+    chex.assert_equal_shape([previous.deter, inputs.action], custom_message="deter, projected action [B, D]")
+    chex.assert_shape(inputs.embedding, (len(inputs.is_first), networks.rssm.hidden), custom_message="projected embedding")
+    chex.assert_shape(uniform, previous.stoch.shape[:2], custom_message="uniform [B, S]")
     keep = 1.0 - inputs.is_first.astype(jnp.float32)
     previous_deter = previous.deter * keep[:, None]
     previous_stoch = previous.stoch * keep[:, None, None]
@@ -111,7 +135,10 @@ def posterior_step(
 
 def prior_step(networks: Networks, params: Params, previous: Latent, projected_action: jax.Array, uniform: jax.Array) -> Latent:
     """One step without an observation: latent [N, ...], projected action [N, D] and uniforms [N, S] to the next latent."""
-    chex.assert_rank([previous.deter, previous.stoch, projected_action], [2, 3, 2])
+    chex.assert_rank(previous.deter, 2, custom_message="deter [N, D]")
+    _assert_latent(networks, previous, previous.deter.shape[:1])
+    chex.assert_equal_shape([previous.deter, projected_action], custom_message="deter, projected action [N, D]")
+    chex.assert_shape(uniform, previous.stoch.shape[:2], custom_message="uniform [N, S]")
     rssm = params["rssm"]
     deter = apply(networks.rssm, rssm, previous.deter, previous.stoch, projected_action, method="recurrent")
     logits = apply(networks.rssm, rssm, deter, method="prior")
@@ -122,6 +149,7 @@ def observe(networks: Networks, params: Params, inputs: FilterInputs, start: Lat
     """Filter whole sequences [T, B, ...]. `start` [B, ...] is the latent before the first step; `uniform` [T, B, S]."""
     chex.assert_rank([inputs.previous_action, inputs.is_first, uniform, start.deter], [3, 2, 3, 2])
     chex.assert_equal_shape_prefix([inputs.previous_action, inputs.is_first, uniform], 2)
+    _assert_latent(networks, start, inputs.is_first.shape[1:])
 
     def step(carry: Latent, now: tuple[ProjectedInputs, jax.Array]) -> tuple[Latent, Posterior]:
         posterior = posterior_step(networks, params, carry, *now)
@@ -132,6 +160,7 @@ def observe(networks: Networks, params: Params, inputs: FilterInputs, start: Lat
 
 def reward_and_continue(networks: Networks, params: Params, features: jax.Array) -> tuple[jax.Array, jax.Array]:
     """What the heads expect of states [..., F]: the reward [...], and the continuation [...], which carries the discount."""
+    assert_features(networks, features)
     reward_logits = apply(networks.reward, params["reward"], features)
     continue_logits = apply(networks.continue_, params["continue"], features)[..., 0]
     return scalars.two_hot_mean(reward_logits, networks.bins), jax.nn.sigmoid(continue_logits)
@@ -139,4 +168,5 @@ def reward_and_continue(networks: Networks, params: Params, features: jax.Array)
 
 def undiscounted(continues: jax.Array, gamma: jax.Array) -> jax.Array:
     """The probability that an episode goes on: the continue head's output without the discount that its target carries."""
+    chex.assert_rank(gamma, 0, custom_message="gamma is one number")
     return jnp.minimum(continues / gamma, 1.0)

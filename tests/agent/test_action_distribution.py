@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 import scipy.stats
+from absl.testing import parameterized
 
 from dreamerjax.agent import action_distribution
-from dreamerjax.agent.policy import Policy, initial_policy_state
+from dreamerjax.agent.policy import Policy, Seen, act, initial_policy_state
 from dreamerjax.agent.state import acting_params
 from dreamerjax.core.types import Arrays, EnvSpec
 from tests.helpers import CONTINUOUS, MIXED, VECTOR, make_networks, observations, random_agent
 from tests.networks import numpy_model
+from tests.ops.references import with_and_without_jit
 
 GRID = 2000
 STRATA: Any = (np.arange(GRID, dtype=np.float32) + 0.5) / GRID  # evenly spread uniforms: frequencies without sampling error
@@ -41,64 +45,72 @@ def normal_parameters(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return np.tanh(mean), 0.1 + 0.9 * numpy_model.sigmoid(std + 2.0)
 
 
-@pytest.mark.parametrize("name", ["discrete", "multi-discrete"])
-def test_choices_are_as_frequent_as_their_probabilities(name: str) -> None:
-    spec, networks = SPECS[name], make_networks(SPECS[name])
-    rows = outputs(spec)
-    uniform: Any = np.stack([np.roll(STRATA, 37 * i) for i in range(len(spec.action.sizes))], axis=-1)
-    drawn = np.asarray(action_distribution.sample(networks, jnp.tile(rows, (GRID, 1)), jnp.asarray(uniform)))
-    assert drawn.dtype == np.int32
-    for i, log_probs in enumerate(component_log_probs(spec, rows)):
-        frequencies = np.bincount(drawn[:, i], minlength=spec.action.sizes[i]) / GRID
-        np.testing.assert_allclose(frequencies, np.exp(log_probs[0]), atol=1.5 / GRID)
+class ActionDistributionTest(chex.TestCase):
+    """Compiled and operation by operation."""
 
+    def of(self, function: Callable[..., Any], spec: EnvSpec) -> Any:
+        return self.variant(partial(function, make_networks(spec)))
 
-def test_a_continuous_action_is_normal() -> None:
-    networks, rows = make_networks(CONTINUOUS), outputs(CONTINUOUS)
-    uniform: Any = np.stack([STRATA, STRATA[::-1]], axis=-1)
-    drawn = np.asarray(action_distribution.sample(networks, jnp.tile(rows, (GRID, 1)), jnp.asarray(uniform)))
-    mean, std = normal_parameters(rows)
-    np.testing.assert_allclose(drawn, scipy.stats.norm.ppf(uniform.astype(np.float64), mean, std), rtol=1e-3, atol=1e-3)
-    np.testing.assert_allclose(drawn.mean(axis=0), mean[0], atol=1e-3)
-    np.testing.assert_allclose(drawn.std(axis=0), std[0], rtol=0.01)
+    @with_and_without_jit
+    @parameterized.product(name=["discrete", "multi-discrete"])
+    def test_choices_are_as_frequent_as_their_probabilities(self, name: str) -> None:
+        spec = SPECS[name]
+        rows = outputs(spec)
+        uniform: Any = np.stack([np.roll(STRATA, 37 * i) for i in range(len(spec.action.sizes))], axis=-1)
+        drawn = np.asarray(self.of(action_distribution.sample, spec)(jnp.tile(rows, (GRID, 1)), jnp.asarray(uniform)))
+        assert drawn.dtype == np.int32
+        for i, log_probs in enumerate(component_log_probs(spec, rows)):
+            frequencies = np.bincount(drawn[:, i], minlength=spec.action.sizes[i]) / GRID
+            np.testing.assert_allclose(frequencies, np.exp(log_probs[0]), atol=1.5 / GRID)
 
+    @with_and_without_jit
+    def test_a_continuous_action_is_normal(self) -> None:
+        rows = outputs(CONTINUOUS)
+        uniform: Any = np.stack([STRATA, STRATA[::-1]], axis=-1)
+        drawn = np.asarray(self.of(action_distribution.sample, CONTINUOUS)(jnp.tile(rows, (GRID, 1)), jnp.asarray(uniform)))
+        mean, std = normal_parameters(rows)
+        np.testing.assert_allclose(drawn, scipy.stats.norm.ppf(uniform.astype(np.float64), mean, std), rtol=1e-3, atol=1e-3)
+        np.testing.assert_allclose(drawn.mean(axis=0), mean[0], atol=1e-3)
+        np.testing.assert_allclose(drawn.std(axis=0), std[0], rtol=0.01)
 
-def test_the_ends_of_the_uniform_range_stay_finite() -> None:
-    networks, rows = make_networks(CONTINUOUS), outputs(CONTINUOUS)
-    for end in (0.0, 1.0):
-        assert np.isfinite(action_distribution.sample(networks, rows, jnp.full((1, 2), end))).all()
+    @with_and_without_jit
+    def test_the_ends_of_the_uniform_range_stay_finite(self) -> None:
+        sample = self.of(action_distribution.sample, CONTINUOUS)
+        for end in (0.0, 1.0):
+            assert np.isfinite(sample(outputs(CONTINUOUS), jnp.full((1, 2), end))).all()
 
+    @with_and_without_jit
+    @parameterized.product(name=list(SPECS))
+    def test_the_mode_is_the_likeliest_action(self, name: str) -> None:
+        spec = SPECS[name]
+        rows = outputs(spec, 20)
+        judge, sample = self.of(action_distribution.log_prob_and_entropy, spec), self.of(action_distribution.sample, spec)
+        mode = self.of(action_distribution.mode, spec)(rows)
+        assert mode.shape == (20, *spec.action.shape)
+        assert mode.dtype == spec.action.dtype
+        best, _ = judge(rows, mode)
+        for seed in range(10):
+            uniform: Any = np.random.default_rng(seed).uniform(size=mode.shape).astype(np.float32)
+            other, _ = judge(rows, sample(rows, uniform))
+            assert (np.asarray(other) <= np.asarray(best) + 1e-6).all()
 
-@pytest.mark.parametrize("name", list(SPECS))
-def test_the_mode_is_the_likeliest_action(name: str) -> None:
-    spec, networks = SPECS[name], make_networks(SPECS[name])
-    rows = outputs(spec, 20)
-    mode = action_distribution.mode(networks, rows)
-    assert mode.shape == (20, *spec.action.shape)
-    assert mode.dtype == spec.action.dtype
-    best, _ = action_distribution.log_prob_and_entropy(networks, rows, mode)
-    for seed in range(10):
-        uniform: Any = np.random.default_rng(seed).uniform(size=mode.shape).astype(np.float32)
-        other, _ = action_distribution.log_prob_and_entropy(networks, rows, action_distribution.sample(networks, rows, uniform))
-        assert (np.asarray(other) <= np.asarray(best) + 1e-6).all()
-
-
-@pytest.mark.parametrize("name", list(SPECS))
-def test_log_probability_and_entropy(name: str) -> None:
-    spec, networks = SPECS[name], make_networks(SPECS[name])
-    rows = outputs(spec, 20)
-    uniform: Any = np.random.default_rng(1).uniform(size=(20, *spec.action.shape)).astype(np.float32)
-    action: Any = np.asarray(action_distribution.sample(networks, rows, uniform))
-    log_prob, entropy = action_distribution.log_prob_and_entropy(networks, rows, action)
-    if spec.action.is_discrete:
-        parts = component_log_probs(spec, rows)
-        expected = sum(np.take_along_axis(p, action[:, [i]], -1)[:, 0] for i, p in enumerate(parts))
-        expected_entropy = sum(scipy.stats.entropy(np.exp(p), axis=-1) for p in parts)
-    else:
-        normal = scipy.stats.norm(*normal_parameters(rows))
-        expected, expected_entropy = normal.logpdf(action).sum(axis=-1), normal.entropy().sum(axis=-1)
-    np.testing.assert_allclose(log_prob, expected, rtol=1e-4, atol=1e-4)
-    np.testing.assert_allclose(entropy, expected_entropy, rtol=1e-4, atol=1e-5)
+    @with_and_without_jit
+    @parameterized.product(name=list(SPECS))
+    def test_log_probability_and_entropy(self, name: str) -> None:
+        spec = SPECS[name]
+        rows = outputs(spec, 20)
+        uniform: Any = np.random.default_rng(1).uniform(size=(20, *spec.action.shape)).astype(np.float32)
+        action: Any = np.asarray(self.of(action_distribution.sample, spec)(rows, uniform))
+        log_prob, entropy = self.of(action_distribution.log_prob_and_entropy, spec)(rows, action)
+        if spec.action.is_discrete:
+            parts = component_log_probs(spec, rows)
+            expected = sum(np.take_along_axis(p, action[:, [i]], -1)[:, 0] for i, p in enumerate(parts))
+            expected_entropy = sum(scipy.stats.entropy(np.exp(p), axis=-1) for p in parts)
+        else:
+            normal = scipy.stats.norm(*normal_parameters(rows))
+            expected, expected_entropy = normal.logpdf(action).sum(axis=-1), normal.entropy().sum(axis=-1)
+        np.testing.assert_allclose(log_prob, expected, rtol=1e-4, atol=1e-4)
+        np.testing.assert_allclose(entropy, expected_entropy, rtol=1e-4, atol=1e-5)
 
 
 class Setup:
@@ -131,6 +143,40 @@ class Setup:
 @pytest.fixture(scope="module")
 def setup() -> Setup:
     return Setup()
+
+
+class ActTest(chex.TestCase):
+    """Compiled and operation by operation."""
+
+    @with_and_without_jit
+    def test_a_step_filters_and_takes_the_likeliest_action(self) -> None:
+        """h_{t+1} follows from the returned h_t, z_t and a_t by the formula, and from zeros at the start of an episode."""
+        setup = Setup()
+        rssm = setup.networks.rssm
+        step = self.variant(partial(act, setup.networks, greedy=True))
+        formula = partial(numpy_model.gru, setup.numpy["world_model"]["rssm"], rssm.blocks)
+        state = initial_policy_state(setup.networks, ENVS)
+        expected = formula(np.zeros((ENVS, rssm.deter)), np.zeros((ENVS, rssm.groups, rssm.classes)), np.zeros((ENVS, 3)))
+        for t in range(2):
+            seen = Seen(setup.observe(t), setup.later if t else setup.first)
+            action, state = step(setup.params, state, seen, jax.random.key(t))
+            deter, stoch = (numpy_model.as_float64(part) for part in state.latent)
+            np.testing.assert_allclose(deter, expected, rtol=1e-3, atol=1e-4)
+            stored = {"deter": deter, "stoch": stoch.argmax(axis=-1)}
+            np.testing.assert_array_equal(action[:, 0], setup.log_probs(stored).argmax(axis=-1))
+            np.testing.assert_array_equal(state.action, action)
+            expected = formula(deter, stoch, numpy_model.one_hot(np.asarray(action)[:, 0], 3))
+
+    @with_and_without_jit
+    def test_a_sample_is_not_everywhere_the_likeliest_action(self) -> None:
+        setup = Setup()
+        step = self.variant(partial(act, setup.networks, greedy=False))
+        seen = Seen(setup.observe(0), setup.first)
+        action, state = step(setup.params, initial_policy_state(setup.networks, ENVS), seen, jax.random.key(0))
+        assert (action.shape, action.dtype) == ((ENVS, 1), jnp.int32)
+        deter, stoch = (numpy_model.as_float64(part) for part in state.latent)
+        likeliest = setup.log_probs({"deter": deter, "stoch": stoch.argmax(axis=-1)}).argmax(axis=-1)
+        assert 0 < (np.asarray(action)[:, 0] != likeliest).mean() < 1
 
 
 def assert_same(left: list[tuple[np.ndarray, Arrays]], right: list[tuple[np.ndarray, Arrays]]) -> None:

@@ -5,10 +5,12 @@ from __future__ import annotations
 from functools import partial
 from typing import Any
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from absl.testing import parameterized
 
 from dreamerjax.agent import imagination
 from dreamerjax.agent.imagination import Dream, DreamNoise
@@ -16,6 +18,7 @@ from dreamerjax.agent.world_model import Latent, feature
 from dreamerjax.core.types import EnvSpec
 from tests.helpers import CONTINUOUS, MIXED, VECTOR, make_networks, random_params
 from tests.networks import numpy_model
+from tests.ops.references import with_and_without_jit
 
 HORIZON, STARTS = 5, 7
 SPECS = {"discrete": VECTOR, "multi-discrete": MIXED, "continuous": CONTINUOUS}
@@ -75,22 +78,27 @@ def numpy_action(setup: Setup, outputs: np.ndarray, uniform: np.ndarray) -> tupl
     return np.concatenate(encoded, axis=-1), np.stack(indices, axis=-1)
 
 
-@pytest.mark.parametrize("name", ["discrete", "multi-discrete"])
-def test_a_dream_is_the_formula(name: str) -> None:
-    """Action from the actor, h from the recurrent step, z from the prior: H times."""
-    setup = Setup(SPECS[name])
-    dream, params, rssm = setup.dream(), numpy_model.as_float64(setup.params), setup.networks.rssm
-    deter, stoch = (numpy_model.as_float64(part) for part in setup.start)
-    for t in range(HORIZON):
-        features = np.concatenate([deter, stoch.reshape(STARTS, -1)], axis=-1)
-        np.testing.assert_allclose(dream.features[t], features, rtol=1e-3, atol=1e-4)
-        encoded, indices = numpy_action(setup, numpy_model.head(params["actor"], features), setup.noise.action[t])
-        np.testing.assert_array_equal(dream.actions[t], indices)
-        deter = numpy_model.gru(params["world_model"]["rssm"], rssm.blocks, deter, stoch, encoded)
-        prior = numpy_model.prior(params["world_model"]["rssm"], rssm.groups, rssm.unimix, deter)
-        stoch = numpy_model.sample_one_hot(prior, setup.noise.latent[t])
-    last = np.concatenate([deter, stoch.reshape(STARTS, -1)], axis=-1)
-    np.testing.assert_allclose(dream.features[-1], last, rtol=1e-3, atol=1e-4)
+class FormulasTest(chex.TestCase):
+    """Compiled and operation by operation."""
+
+    @with_and_without_jit
+    @parameterized.product(name=["discrete", "multi-discrete"])
+    def test_a_dream_is_the_formula(self, name: str) -> None:
+        """Action from the actor, h from the recurrent step, z from the prior: H times."""
+        setup = Setup(SPECS[name])
+        dream = self.variant(partial(imagination.imagine, setup.networks))(setup.params, setup.start, setup.noise)
+        params, rssm = numpy_model.as_float64(setup.params), setup.networks.rssm
+        deter, stoch = (numpy_model.as_float64(part) for part in setup.start)
+        for t in range(HORIZON):
+            features = np.concatenate([deter, stoch.reshape(STARTS, -1)], axis=-1)
+            np.testing.assert_allclose(dream.features[t], features, rtol=1e-3, atol=1e-4)
+            encoded, indices = numpy_action(setup, numpy_model.head(params["actor"], features), setup.noise.action[t])
+            np.testing.assert_array_equal(dream.actions[t], indices)
+            deter = numpy_model.gru(params["world_model"]["rssm"], rssm.blocks, deter, stoch, encoded)
+            prior = numpy_model.prior(params["world_model"]["rssm"], rssm.groups, rssm.unimix, deter)
+            stoch = numpy_model.sample_one_hot(prior, setup.noise.latent[t])
+        last = np.concatenate([deter, stoch.reshape(STARTS, -1)], axis=-1)
+        np.testing.assert_allclose(dream.features[-1], last, rtol=1e-3, atol=1e-4)
 
 
 def test_a_dream_is_a_chain_of_dreams_of_one_step(setup: Setup) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+import chex
 import jax
 import numpy as np
 import pytest
@@ -120,7 +121,7 @@ def test_batches_are_split_along_the_sequences_and_joined_again() -> None:
     np.testing.assert_array_equal(split.context_action[1, 0], batches.context_action[0, half:])
     sequences = {name: getattr(split, name) for name in ("observations", "action", "reward", "is_last")}
     for name, merged in merge_latents(sequences).items():
-        jax.tree.map(np.testing.assert_array_equal, merged, getattr(batches, name))
+        chex.assert_trees_all_equal(merged, getattr(batches, name))
 
 
 def test_replicate_and_first_replica_are_inverse() -> None:

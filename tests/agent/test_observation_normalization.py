@@ -6,6 +6,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -106,7 +107,7 @@ def trained() -> tuple[Any, Any, Any]:
 def test_an_update_counts_its_batch_and_trains_nothing_of_it(trained: tuple[Any, Any, Any]) -> None:
     _, batch, new = trained
     expected = counted([batch.observations[NAME]])
-    jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-6), new.statistics, expected)
+    chex.assert_trees_all_close(new.statistics, expected, rtol=1e-5, atol=1e-6)
     assert new.newest["statistics"] is new.averaged["statistics"] is new.statistics
 
 
@@ -114,7 +115,7 @@ def test_a_frozen_model_counts_nothing(trained: tuple[Any, Any, Any]) -> None:
     _, batch, new = trained
     frozen = replace(settings(), trains=Trains.behavior)
     after = jax.jit(partial(train_step, NETWORKS, frozen))(hyper(), fresh(new), batch)[0]
-    jax.tree.map(np.testing.assert_array_equal, after.statistics, new.statistics)
+    chex.assert_trees_all_equal(after.statistics, new.statistics)
 
 
 def test_two_devices_count_what_one_does() -> None:
@@ -125,7 +126,7 @@ def test_two_devices_count_what_one_does() -> None:
     split = jax.pmap(lambda values: count({NAME: values}), axis_name="devices", devices=jax.local_devices()[:2])(halves)
     for device in range(2):
         one = jax.tree.map(lambda leaf, device=device: leaf[device], split)
-        jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-6), one, counted([batch]))
+        chex.assert_trees_all_close(one, counted([batch]), rtol=1e-5, atol=1e-6)
 
 
 def test_filter_loss_and_drawings_share_the_units(trained: tuple[Any, Any, Any]) -> None:
@@ -157,4 +158,4 @@ def test_several_updates_in_one_call_count_each_batch() -> None:
     batches = stacked(*(random_batch(NETWORKS, seed=k) for k in range(3)))
     state = jax.jit(partial(updates, NETWORKS, settings()))(hyper(), initial_state(NETWORKS), batches)[0]
     expected = counted(list(batches.observations[NAME]))
-    jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-6), state.statistics, expected)
+    chex.assert_trees_all_close(state.statistics, expected, rtol=1e-5, atol=1e-6)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import partial
 from typing import Any
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -12,8 +13,10 @@ import numpy as np
 from dreamerjax.agent import world_model
 from dreamerjax.agent.observation_normalization import model_units
 from dreamerjax.agent.world_model import FilterInputs, Latent, Posterior, ProjectedInputs
+from dreamerjax.networks.layers import apply
 from tests.helpers import CONTINUOUS, LENGTH, SEQUENCES, make_networks, random_batch, random_params
 from tests.networks import numpy_model
+from tests.ops.references import with_and_without_jit
 
 NETWORKS = make_networks(CONTINUOUS)
 RSSM = NETWORKS.rssm
@@ -54,17 +57,35 @@ def jacobian(inputs: Inputs) -> tuple[Any, Any, Any]:
     return jax.jacrev(per_step, argnums=(0, 1, 2))(*arguments)
 
 
-def test_the_scan_is_a_loop_over_the_step() -> None:
-    inputs = make_inputs()
-    seen = FilterInputs(inputs["observations"], inputs["previous_action"], inputs["is_first"])
-    projections = world_model.project_inputs(NETWORKS, PARAMS, seen)
-    step = jax.jit(partial(world_model.posterior_step, NETWORKS, PARAMS))
-    latent, posteriors = inputs["start"], []
-    for t in range(LENGTH):
-        posteriors.append(step(latent, ProjectedInputs(*(part[t] for part in projections)), inputs["uniform"][t]))
-        latent = posteriors[-1].latent
-    expected = jax.tree.map(lambda *leaves: np.stack(leaves), *posteriors)
-    jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-5), observe(inputs), expected)
+class StepsTest(chex.TestCase):
+    """Compiled and operation by operation."""
+
+    @with_and_without_jit
+    def test_the_scan_is_a_loop_over_the_step(self) -> None:
+        inputs = make_inputs()
+        seen = FilterInputs(inputs["observations"], inputs["previous_action"], inputs["is_first"])
+        projections = self.variant(partial(world_model.project_inputs, NETWORKS))(PARAMS, seen)
+        step = self.variant(partial(world_model.posterior_step, NETWORKS))
+        latent, posteriors = inputs["start"], []
+        for t in range(LENGTH):
+            now = ProjectedInputs(*(part[t] for part in projections))
+            posteriors.append(step(PARAMS, latent, now, inputs["uniform"][t]))
+            latent = posteriors[-1].latent
+        expected = jax.tree.map(lambda *leaves: np.stack(leaves), *posteriors)
+        chex.assert_trees_all_close(observe(inputs), expected, rtol=1e-4, atol=1e-5)
+
+    @with_and_without_jit
+    def test_a_step_without_an_observation_is_the_formula(self) -> None:
+        """h from h, z and a of the step before; then z from h alone."""
+        inputs, params = make_inputs(), numpy_model.as_float64(PARAMS)["rssm"]
+        start, action, uniform = inputs["start"], inputs["previous_action"][0], inputs["uniform"][0]
+        projected = apply(NETWORKS.rssm, PARAMS["rssm"], jnp.asarray(action), method="project_action")
+        latent = self.variant(partial(world_model.prior_step, NETWORKS))(PARAMS, start, projected, uniform)
+        deter, stoch = (numpy_model.as_float64(part) for part in start)
+        deter = numpy_model.gru(params, RSSM.blocks, deter, stoch, action.astype(np.float64))
+        prior = numpy_model.prior(params, RSSM.groups, RSSM.unimix, deter)
+        np.testing.assert_allclose(latent.deter, deter, rtol=1e-3, atol=1e-4)
+        np.testing.assert_allclose(latent.stoch, numpy_model.sample_one_hot(prior, uniform), atol=1e-6)
 
 
 def test_the_filter_is_the_formula() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import partial
 from typing import Any
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -71,7 +72,7 @@ def test_with_context_two_halves_are_the_whole(update_posterior: Any) -> None:
     whole = update_posterior(batch, noise, context=True)
     parts = [update_posterior(*part, context=True) for part in halves(batch, noise, whole)]
     joined = jax.tree.map(lambda *leaves: np.concatenate(leaves), *parts)
-    jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-5), joined, whole)
+    chex.assert_trees_all_close(joined, whole, rtol=1e-4, atol=1e-5)
 
 
 def test_without_context_a_sequence_starts_as_an_episode_does(update_posterior: Any) -> None:
@@ -83,7 +84,7 @@ def test_without_context_a_sequence_starts_as_an_episode_does(update_posterior: 
     results = [update_posterior(b, noise, context=False) for b in (batch, blind, first)]
     results.append(update_posterior(first, noise, context=True))
     for result in results[1:]:
-        jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-6), result, results[0])
+        chex.assert_trees_all_close(result, results[0], rtol=1e-5, atol=1e-6)
 
 
 def test_an_update_hands_each_step_the_action_before_it() -> None:

@@ -13,6 +13,8 @@ import pytest
 
 from dreamerjax.agent.learner import updates
 from dreamerjax.agent.state import (
+    Batch,
+    Hyper,
     Trains,
     TrainState,
     acting_params,
@@ -50,8 +52,14 @@ Step = Any
 
 @pytest.fixture(scope="module")
 def step() -> Step:
-    """A compiled (hyper, state, batch) -> (state, (metrics, latent))."""
-    return jax.jit(partial(train_step, NETWORKS, settings()))
+    """A compiled (hyper, state, batch) -> (state, metrics, latent) that fails if it is traced twice."""
+
+    @jax.jit
+    @chex.assert_max_traces(n=1)
+    def update(numbers: Hyper, state: TrainState, batch: Batch) -> Any:
+        return train_step(NETWORKS, settings(), numbers, state, batch)
+
+    return update
 
 
 def changes(new: TrainState, part: str) -> list[np.ndarray]:
@@ -78,19 +86,23 @@ def test_the_losses_are_those_that_have_a_scale(step: Step) -> None:
     _, metrics, _ = step(hyper(), fresh(STATE), random_batch(NETWORKS))
     names = {name.removeprefix("loss/") for name in metrics if name.startswith("loss/")}
     assert names == set(hyper().scales)
+    plain = partial(train_step, NETWORKS, settings())
     for scales in ({**hyper().scales, "typo": jnp.ones(())}, {"actor": jnp.ones(())}):
         with pytest.raises(ValueError, match=r"losses .* and scales .* differ"):
-            step(hyper()._replace(scales=scales), fresh(STATE), random_batch(NETWORKS))
+            jax.eval_shape(plain, hyper()._replace(scales=scales), fresh(STATE), random_batch(NETWORKS))
 
 
 def test_no_change_of_a_number_compiles_anything(step: Step) -> None:
-    batch, base = random_batch(NETWORKS), hyper()
-    step(base, fresh(STATE), batch)
+    """Of none of them, the scales included: the compiled update is traced once."""
+    batch = random_batch(NETWORKS)
+    numbers, structure = jax.tree.flatten(hyper())
+    assert len(numbers) == len(Hyper._fields) - 1 + len(hyper().scales)
+    step(hyper(), fresh(STATE), batch)
     compiled = step._cache_size()
-    for name in set(base._fields) - {"scales"}:
-        step(base._replace(**{name: getattr(base, name) * 0.9}), fresh(STATE), batch)
-    for name in base.scales:
-        step(base._replace(scales=base.scales | {name: np.float32(0.7)}), fresh(STATE), batch)
+    for index, number in enumerate(numbers):
+        changed = [*numbers[:index], np.float32(0.9 * number + 0.01), *numbers[index + 1 :]]
+        assert changed[index] != number
+        step(jax.tree.unflatten(structure, changed), fresh(STATE), batch)
     assert step._cache_size() == compiled
 
 

@@ -5,21 +5,25 @@ from __future__ import annotations
 from functools import partial
 from typing import Any
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from absl.testing import parameterized
 
 from dreamerjax.agent.losses import bernoulli_loss, decoder_loss, world_model_loss
 from dreamerjax.agent.observation_normalization import model_units
 from dreamerjax.agent.world_model import Latent, Posterior
 from dreamerjax.core.types import EnvSpec
 from dreamerjax.networks.build import Networks
-from tests.helpers import CONTINUOUS, LENGTH, MIXED, SEQUENCES, VECTOR, largest, make_networks, random_batch
+from tests.helpers import CONTINUOUS, IMAGE, LENGTH, MIXED, SEQUENCES, VECTOR, largest, make_networks, random_batch
 from tests.helpers import random_params as draw_params
 from tests.networks import numpy_model
+from tests.ops.references import with_and_without_jit
 
 GAMMA = 0.9
+SPECS = {"vector": VECTOR, "mixed": MIXED, "continuous": CONTINUOUS}
 
 
 class Setup:
@@ -67,45 +71,6 @@ def gradients(setup: Setup) -> dict[str, Any]:
     return setup.kl_gradients(0.0, straight_through=False)
 
 
-@pytest.mark.parametrize("spec", [VECTOR, MIXED, CONTINUOUS], ids=["vector", "mixed", "continuous"])
-@pytest.mark.parametrize("free_nats", [0.5, 1.5])
-def test_every_loss_is_its_formula(spec: EnvSpec, free_nats: float) -> None:
-    s = Setup(spec)
-    losses, metrics = jax.jit(s.losses)(s.params, s.posterior, jnp.float32(free_nats))
-    params = numpy_model.as_float64(s.params)
-    deter, stoch = (numpy_model.as_float64(part) for part in s.posterior.latent)
-    features = np.concatenate([deter, stoch.reshape(LENGTH, SEQUENCES, -1)], axis=-1)
-
-    hidden = numpy_model.mlp(params["decoder"]["mlp"], features)
-    decoder = np.zeros((LENGTH, SEQUENCES))
-    for name, part in spec.observations.items():
-        prediction = numpy_model.linear(params["decoder"][f"{name}_out"], hidden)
-        loss = numpy_decoder_loss(part.classes, prediction, s.batch.observations[name])
-        np.testing.assert_allclose(metrics[f"model/decoder/{name}"], loss.mean(), rtol=1e-4)
-        decoder += loss
-    logits = numpy_model.head(params["continue"], features)[..., 0]
-    target = (1.0 - s.batch.is_terminal) * GAMMA
-    alive = numpy_model.sigmoid(logits)
-    reward_logits = numpy_model.head(params["reward"], features)
-    bins = s.networks.bins.values.astype(np.float64)
-    prior = numpy_model.prior(params["rssm"], s.networks.rssm.groups, 0.01, deter)
-    kl = numpy_model.categorical_kl(numpy_model.as_float64(s.posterior.logits), prior)
-    assert kl.min() < 1.5 < kl.max()
-    expected = {
-        "decoder": decoder,
-        "reward": numpy_model.two_hot_loss(reward_logits, s.batch.reward, bins),
-        "continue_": -(target * np.log(alive) + (1.0 - target) * np.log(1.0 - alive)),
-        "dynamics": np.maximum(kl, free_nats),
-        "representation": np.maximum(kl, free_nats),
-    }
-    assert losses.keys() == expected.keys()
-    for name, value in expected.items():
-        np.testing.assert_allclose(losses[name], value, rtol=1e-3, atol=1e-4, err_msg=name)
-    np.testing.assert_allclose(metrics["model/kl"], kl.mean(), rtol=1e-3)
-    entropy = -(np.exp(prior) * prior).sum(axis=(-1, -2)).mean()
-    np.testing.assert_allclose(metrics["model/prior_entropy"], entropy, rtol=1e-4)
-
-
 def numpy_decoder_loss(classes: tuple[int, ...], prediction: np.ndarray, target: np.ndarray) -> np.ndarray:
     """Squared error in symlog space without a factor 1/2, or the cross-entropies of all components."""
     if not classes:
@@ -118,12 +83,64 @@ def numpy_decoder_loss(classes: tuple[int, ...], prediction: np.ndarray, target:
     return loss
 
 
-def test_the_decoder_is_right_when_it_says_the_symlog_of_a_vector() -> None:
-    target = jnp.array([[1000.0, -3.0, 0.0]])
-    prediction = numpy_model.symlog(np.array(target))
-    spec, seen = VECTOR.observations["state"], model_units(VECTOR.observations, {}, {"state": target})["state"]
-    np.testing.assert_allclose(decoder_loss(spec, jnp.asarray(prediction), seen), 0.0, atol=1e-9)
-    np.testing.assert_allclose(decoder_loss(spec, jnp.asarray(prediction + 2.0), seen), 3 * 2.0**2, rtol=1e-5)
+class FormulasTest(chex.TestCase):
+    """Compiled and operation by operation."""
+
+    @with_and_without_jit
+    @parameterized.product(spec=["vector", "mixed", "continuous"], free_nats=[0.5, 1.5])
+    def test_every_loss_is_its_formula(self, spec: str, free_nats: float) -> None:
+        s = Setup(SPECS[spec])
+        losses, metrics = self.variant(s.losses)(s.params, s.posterior, jnp.float32(free_nats))
+        params = numpy_model.as_float64(s.params)
+        deter, stoch = (numpy_model.as_float64(part) for part in s.posterior.latent)
+        features = np.concatenate([deter, stoch.reshape(LENGTH, SEQUENCES, -1)], axis=-1)
+
+        hidden = numpy_model.mlp(params["decoder"]["mlp"], features)
+        decoder = np.zeros((LENGTH, SEQUENCES))
+        for name, part in SPECS[spec].observations.items():
+            prediction = numpy_model.linear(params["decoder"][f"{name}_out"], hidden)
+            loss = numpy_decoder_loss(part.classes, prediction, s.batch.observations[name])
+            np.testing.assert_allclose(metrics[f"model/decoder/{name}"], loss.mean(), rtol=1e-4)
+            decoder += loss
+        logits = numpy_model.head(params["continue"], features)[..., 0]
+        target = (1.0 - s.batch.is_terminal) * GAMMA
+        alive = numpy_model.sigmoid(logits)
+        reward_logits = numpy_model.head(params["reward"], features)
+        bins = s.networks.bins.values.astype(np.float64)
+        prior = numpy_model.prior(params["rssm"], s.networks.rssm.groups, 0.01, deter)
+        kl = numpy_model.categorical_kl(numpy_model.as_float64(s.posterior.logits), prior)
+        assert kl.min() < 1.5 < kl.max()
+        expected = {
+            "decoder": decoder,
+            "reward": numpy_model.two_hot_loss(reward_logits, s.batch.reward, bins),
+            "continue_": -(target * np.log(alive) + (1.0 - target) * np.log(1.0 - alive)),
+            "dynamics": np.maximum(kl, free_nats),
+            "representation": np.maximum(kl, free_nats),
+        }
+        assert losses.keys() == expected.keys()
+        for name, value in expected.items():
+            np.testing.assert_allclose(losses[name], value, rtol=1e-3, atol=1e-4, err_msg=name)
+        np.testing.assert_allclose(metrics["model/kl"], kl.mean(), rtol=1e-3)
+        entropy = -(np.exp(prior) * prior).sum(axis=(-1, -2)).mean()
+        np.testing.assert_allclose(metrics["model/prior_entropy"], entropy, rtol=1e-4)
+
+    @with_and_without_jit
+    def test_the_decoder_is_right_when_it_says_the_symlog_of_a_vector(self) -> None:
+        target = jnp.array([[1000.0, -3.0, 0.0]])
+        prediction = numpy_model.symlog(np.array(target))
+        seen = self.variant(partial(model_units, VECTOR.observations, {}))({"state": target})["state"]
+        loss = self.variant(partial(decoder_loss, VECTOR.observations["state"]))
+        np.testing.assert_allclose(loss(jnp.asarray(prediction), seen), 0.0, atol=1e-9)
+        np.testing.assert_allclose(loss(jnp.asarray(prediction + 2.0), seen), 3 * 2.0**2, rtol=1e-5)
+
+    @with_and_without_jit
+    def test_the_decoder_of_an_image_is_judged_by_its_pixels_from_0_to_1(self) -> None:
+        rng, spec = np.random.default_rng(6), IMAGE.observations["image"]
+        pixels = rng.integers(0, 256, (LENGTH, SEQUENCES, *spec.shape), dtype=np.uint8)
+        prediction = rng.uniform(size=pixels.shape).astype(np.float32)
+        loss = self.variant(partial(decoder_loss, spec))(prediction, pixels)
+        expected = ((prediction.astype(np.float64) - pixels / 255.0) ** 2).sum(axis=(-3, -2, -1))
+        np.testing.assert_allclose(loss, expected, rtol=1e-5)
 
 
 def test_the_dynamics_loss_trains_the_prior_alone(setup: Setup, gradients: dict[str, Any]) -> None:
@@ -149,7 +166,7 @@ def test_clipped_free_bits_silence_the_gradient_below_the_threshold(setup: Setup
 def test_straight_through_free_bits_keep_the_gradient_everywhere(setup: Setup, gradients: dict[str, Any]) -> None:
     kept = setup.kl_gradients(100.0, straight_through=True)
     assert largest(kept["dynamics"][0]["rssm"]["prior_out"]) > 0
-    jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-6), kept, gradients)
+    chex.assert_trees_all_close(kept, gradients, rtol=1e-5, atol=1e-6)
 
 
 def test_clipped_free_bits_decide_step_by_step(setup: Setup) -> None:
@@ -165,7 +182,7 @@ def test_the_continue_target_is_the_discount_and_zero_at_the_end(setup: Setup) -
     """The loss is lowest where the probability is gamma, or 0 at a terminal step: its slope is p - target."""
     logits = jnp.linspace(-3, 3, 7)
     for target in (GAMMA, 0.0):
-        slope = jax.grad(lambda x, target=target: jnp.sum(bernoulli_loss(x, target)))(logits)
+        slope = jax.grad(lambda x, target=target: jnp.sum(bernoulli_loss(x, jnp.full_like(x, target))))(logits)
         np.testing.assert_allclose(slope, numpy_model.sigmoid(np.asarray(logits)) - target, atol=1e-6)
 
     def total(params: Any) -> jax.Array:

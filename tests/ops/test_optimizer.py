@@ -1,7 +1,5 @@
 """The chain of the optimiser and its links against naive float64 NumPy and their invariants."""
 
-from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 import chex
@@ -10,15 +8,14 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from absl.testing import parameterized
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from dreamerjax.ops import optimizer
+from tests.ops.references import float32s, with_and_without_jit
 
-variants = pytest.mark.parametrize("compiled", [jax.jit, lambda function: function], ids=["jit", "eager"])
-Compiler = Callable[[Callable[..., Any]], Callable[..., Any]]
-float32s = partial(st.floats, width=32, allow_subnormal=False)
 tensors = hnp.arrays(
     np.float32,
     (3, 4),
@@ -45,17 +42,6 @@ def numpy_agc(update: np.ndarray, param: np.ndarray, clip: float, floor: float) 
     limit = clip * max(floor, float(np.sqrt((param**2).sum())))
     norm = float(np.sqrt((update**2).sum()))
     return update * (limit / norm) if norm > limit else update
-
-
-@variants
-@pytest.mark.parametrize("scale", [1e-4, 1.0, 1e4])
-def test_agc_matches_numpy(compiled: Compiler, scale: float) -> None:
-    updates, params = random_tree(0, scale), random_tree(1)
-    updates["dense"]["bias"] += np.float32(scale)
-    actual = compiled(clipped)(updates, params, jnp.float32(0.3))
-    expected = jax.tree.map(lambda update, param: numpy_agc(update, param, 0.3, 1e-3), updates, params)
-    for ours, theirs in zip(jax.tree.leaves(actual), jax.tree.leaves(expected), strict=True):
-        np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-12)
 
 
 @given(tensors, tensors, st.floats(0.01, 10.0))
@@ -91,18 +77,42 @@ def numpy_laprop(gradients: list[np.ndarray], beta1: float, beta2: float, eps: f
     return updates
 
 
-@variants
-@pytest.mark.parametrize(("beta1", "beta2"), [(0.9, 0.999), (0.0, 0.9), (0.9, 0.0), (0.5, 0.99999)])
-def test_laprop_matches_numpy(compiled: Compiler, beta1: float, beta2: float) -> None:
-    update = compiled(lambda gradients, state, beta1, beta2: optimizer.scale_by_laprop(beta1, beta2).update(gradients, state))
-    rng = np.random.default_rng(0)
-    gradients = [(rng.normal(size=6) * 10.0 ** rng.integers(-3, 3)).astype(np.float32) for _ in range(8)]
-    expected = numpy_laprop(gradients, float(np.float32(beta1)), float(np.float32(beta2)), 1e-20)
-    state = optimizer.scale_by_laprop().init({"w": np.zeros(6, np.float32)})
-    for step, gradient in enumerate(gradients):
-        updates, state = update({"w": gradient}, state, jnp.float32(beta1), jnp.float32(beta2))
-        np.testing.assert_allclose(updates["w"], expected[step], rtol=2e-4, atol=1e-6)
-        assert int(state[3].count) == step + 1
+class FormulasTest(chex.TestCase):
+    """Compiled and operation by operation."""
+
+    @with_and_without_jit
+    @parameterized.product(scale=[1e-4, 1.0, 1e4])
+    def test_agc_matches_numpy(self, scale: float) -> None:
+        updates, params = random_tree(0, scale), random_tree(1)
+        updates["dense"]["bias"] += np.float32(scale)
+        actual = self.variant(clipped)(updates, params, jnp.float32(0.3))
+        expected = jax.tree.map(lambda update, param: numpy_agc(update, param, 0.3, 1e-3), updates, params)
+        chex.assert_trees_all_close(actual, expected, rtol=1e-5, atol=1e-12)
+
+    @with_and_without_jit
+    @parameterized.named_parameters(
+        ("default", 0.9, 0.999), ("no_momentum", 0.0, 0.9), ("no_memory", 0.9, 0.0), ("long_memory", 0.5, 0.99999)
+    )
+    def test_laprop_matches_numpy(self, beta1: float, beta2: float) -> None:
+        update = self.variant(
+            lambda gradients, state, beta1, beta2: optimizer.scale_by_laprop(beta1, beta2).update(gradients, state)
+        )
+        rng = np.random.default_rng(0)
+        gradients = [(rng.normal(size=6) * 10.0 ** rng.integers(-3, 3)).astype(np.float32) for _ in range(8)]
+        expected = numpy_laprop(gradients, float(np.float32(beta1)), float(np.float32(beta2)), 1e-20)
+        state = optimizer.scale_by_laprop().init({"w": np.zeros(6, np.float32)})
+        for step, gradient in enumerate(gradients):
+            updates, state = update({"w": gradient}, state, jnp.float32(beta1), jnp.float32(beta2))
+            np.testing.assert_allclose(updates["w"], expected[step], rtol=2e-4, atol=1e-6)
+            assert int(state[3].count) == step + 1
+
+    @with_and_without_jit
+    def test_warm_up_is_linear_positive_and_ends_at_one(self) -> None:
+        multiplier, steps = self.variant(optimizer.linear_warmup), np.arange(30)
+        actual = [float(multiplier(step, 10)) for step in steps]
+        np.testing.assert_allclose(actual, [min(1.0, (step + 1) / 10) for step in steps], rtol=1e-6)
+        assert float(multiplier(0, 0)) == 1.0
+        assert float(multiplier(jnp.int32(0), jnp.float32(1000))) == pytest.approx(1e-3)
 
 
 def test_laprop_with_python_betas_matches_numpy() -> None:
@@ -154,15 +164,6 @@ def test_the_first_state_has_a_buffer_of_its_own_for_every_leaf() -> None:
     _, (_, second_moment, _, momentum, _), _ = state
     for moment in (second_moment.nu, momentum.ema):
         jax.tree.map(lambda leaf, param: np.testing.assert_array_equal(leaf.shape, param.shape), moment, params)
-
-
-@variants
-def test_warm_up_is_linear_positive_and_ends_at_one(compiled: Compiler) -> None:
-    steps = np.arange(30)
-    actual = [float(compiled(optimizer.linear_warmup)(step, 10)) for step in steps]
-    np.testing.assert_allclose(actual, [min(1.0, (step + 1) / 10) for step in steps], rtol=1e-6)
-    assert float(compiled(optimizer.linear_warmup)(0, 0)) == 1.0
-    assert float(compiled(optimizer.linear_warmup)(jnp.int32(0), jnp.float32(1000))) == pytest.approx(1e-3)
 
 
 def test_the_chain_minimises_a_quadratic() -> None:
