@@ -23,9 +23,10 @@ from dreamerjax.config.schema import (
     BinsConfig,
     Config,
     EnvConfig,
+    LossConfig,
+    LossScales,
     OptimConfig,
     ParallelConfig,
-    ReplayConfig,
     RunConfig,
 )
 from dreamerjax.config.schema import TrainConfig as LoopConfig
@@ -103,10 +104,11 @@ class Learned:
     policy: np.ndarray  # [N, 2] probabilities, or mean and standard deviation
 
 
-def learn(kind: str, directory: Path, steps: int = 1000, replay: int = 10**4, seed: int = 0) -> Learned:
+def learn(kind: str, directory: Path, steps: int = 1000, replay_critic: float = 1.0, seed: int = 0) -> Learned:
     """Train on a probe with the loop of train.py: an update for every other environment step.
 
-    Returns of replayed steps are targets of the critic too: only a short replay holds those of the policy as it is now.
+    `replay_critic` scales the loss that fits values to replayed returns, of earlier and worse actions too; dreams are of the
+    policy as it is.
     """
     config = Config(
         env=EnvConfig(id="Known-v0", kwargs={"kind": kind}, num_envs=4, image_size=list(PICTURE[:2])),
@@ -117,7 +119,7 @@ def learn(kind: str, directory: Path, steps: int = 1000, replay: int = 10**4, se
         ),
         behavior=BehaviorConfig(horizon=3, starts=0, gamma=GAMMA),
         optim=OptimConfig(model_lr=3e-3, actor_lr=3e-3, critic_lr=3e-3, warmup=10),
-        replay=ReplayConfig(capacity=replay),
+        loss=LossConfig(scales=LossScales(replay_critic=replay_critic)),
         parallel=ParallelConfig(devices=1),
         run=RunConfig(root=str(directory)),
     )  # fmt: skip
@@ -198,18 +200,18 @@ def test_the_rewarded_action_is_chosen(tmp_path: Path) -> None:
 
 def test_the_best_continuous_action_is_found(tmp_path: Path) -> None:
     """Reward 1 - (a - 0.5)^2: a mean near 0.5, and the value 1 - (mean - 0.5)^2 - std^2 of the policy that draws around it."""
-    learned = learn("continuous", tmp_path, steps=1500, replay=400)
+    learned = learn("continuous", tmp_path, steps=2000, replay_critic=0.0)
     first, last = learned.is_first, learned.is_last
     mean, std = learned.policy[first].T
-    np.testing.assert_allclose(mean, 0.5, atol=0.15)
-    assert std.max() < 0.4
-    np.testing.assert_allclose(learned.value[first], 1.0 - (mean - 0.5) ** 2 - std**2, atol=0.1)
+    assert np.abs(mean - 0.5).mean() < 0.15
+    assert std.mean() < 0.2
+    assert np.abs(learned.value[first] - (1.0 - (mean - 0.5) ** 2 - std**2)).mean() < 0.1
     assert np.abs(learned.predicted_reward[last] - learned.reward[last]).mean() < 0.15
 
 
 def test_a_picture_tells_the_rewarded_action_and_its_worth(tmp_path: Path) -> None:
     """Bright on the right: action 1 pays 1; bright on the left: action 0 pays 0.5. The values follow from the policy."""
-    learned = learn("picture", tmp_path, steps=1500, replay=400)
+    learned = learn("picture", tmp_path, steps=1500, replay_critic=0.0)
     first = learned.is_first
     seen = learned.observation[first]
     assert set(seen) == {-1.0, 1.0}
