@@ -44,10 +44,10 @@ bench-stability: $(STAMP)  ## solve CartPole-v1 with ten seeds, then see whether
 	$(BIN)/python experiments/stay_solved/run.py $(ARGS)
 
 test: $(STAMP) extras  ## run the tests, a file at a time on each core
-	$(BIN)/python -m pytest -n auto --dist loadfile $(ARGS)
+	$(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder $(ARGS)
 
 test-fast: $(STAMP)  ## run the quick tests only
-	$(BIN)/python -m pytest -n auto --dist loadfile -m "not slow" $(FAST) $(ARGS)
+	$(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder -m "not slow" $(FAST) $(ARGS)
 
 test-sinks: $(SINKS_VENV)/.installed  ## run the tests of MLflow and Weights & Biases with the real packages
 	$(SINKS_VENV)/bin/python -c "import mlflow, wandb"

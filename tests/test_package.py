@@ -105,6 +105,13 @@ def test_the_suite_runs_with_the_checks_on() -> None:
     assert jax.config.jax_numpy_rank_promotion == "raise"  # type: ignore[attr-defined]
 
 
+def test_every_test_is_run() -> None:
+    """The paths are listed for their order; none is forgotten."""
+    paths = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["pytest"]["ini_options"]["testpaths"]
+    files = {str(path.relative_to(ROOT)) for path in (ROOT / "tests").rglob("test_*.py")}
+    assert {file for file in files if any(file == path or file.startswith(f"{path}/") for path in paths)} == files
+
+
 def test_documentation_faults_are_found(tmp_path: Path) -> None:
     subprocess.run(["git", "init", "--quiet", str(tmp_path)], check=True)
     (tmp_path / "dreamerjax").mkdir()
