@@ -113,9 +113,10 @@ def test_what_is_watched_is_the_filter_and_then_the_prediction() -> None:
 def test_no_convolution_of_the_decoder_is_inside_the_scan() -> None:
     """There it would be slow on CPU; pictures that nobody asked for would be decoded as well."""
     networks = make_networks(IMAGE, cnn_depth=1)
-    params, episode = random_agent(networks)["world_model"], played(networks, 9)
+    params, episode = random_agent(networks), played(networks, 9)
     uniforms = [np.zeros((n, 1, DREAMS, networks.rssm.groups), np.float32) for n in (CONTEXT, STEPS)]
-    inputs = (*pad([episode], 0, CONTEXT), pad([episode], CONTEXT, STEPS)[1], *uniforms, (np.zeros(1, int), np.zeros(1, int)))
-    program = jax.jit(partial(open_loop.predict, networks, params)).lower(*inputs).compile().as_text() or ""
+    inputs = OpenLoopInputs(*pad([episode], 0, CONTEXT), pad([episode], CONTEXT, STEPS)[1], *uniforms)
+    chosen = np.zeros(1, int), np.zeros(1, int)
+    program = jax.jit(partial(open_loop.predict, networks, params)).lower(inputs, chosen).compile().as_text() or ""
     names = re.findall(r'convolution\(.*op_name="([^"]+)"', program)
     assert [sum(part in name for name in names) for part in ("Encoder", "Decoder", "while")] == [4, 4, 0]
