@@ -13,8 +13,8 @@ VERSION := $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2
 VENV ?= .venv-$(VERSION)
 endif
 ARGS ?=
-# What test-fast runs.
-FAST := tests/ops tests/networks
+# What test-fast runs: one tiny run and the mathematics.
+FAST := tests/e2e/test_run.py tests/agent/test_losses_from_parts.py tests/ops tests/networks tests/core tests/data
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
