@@ -14,7 +14,7 @@ VENV ?= .venv-$(VERSION)
 endif
 ARGS ?=
 # What test-fast runs: one tiny run and the mathematics.
-FAST := tests/e2e/test_run.py tests/agent/test_losses_from_parts.py tests/ops tests/networks tests/core tests/data
+FAST := tests/e2e/test_run.py::test_run_directory_is_complete tests/agent/test_losses_from_parts.py tests/ops tests/networks/test_rssm.py
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
