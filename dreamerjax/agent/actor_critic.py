@@ -54,8 +54,8 @@ def dream_targets(
     """Lambda returns and step weights of a dream, from the reward, continue and critic heads.
 
     `start_continue` [N] is the true continuation (0 at a terminal state) of each start: a dream from an ended episode
-    weighs nothing. The continue head carries the discount. The heads run step by step (`lax.map`), so that their wide
-    outputs stay in the processor's cache.
+    weighs nothing. The continue head carries the discount. How the heads run over the steps is
+    the backend's choice (`networks.loops`).
     """
     chex.assert_rank([dream.features, start_continue, lambda_], [3, 1, 0])
     chex.assert_shape(start_continue, dream.features.shape[1:2], custom_message="start_continue [N] of features [H+1, N, F]")
@@ -65,8 +65,10 @@ def dream_targets(
         rewards, continues = reward_and_continue(networks, model_params, features)
         return rewards, continues, value(networks, critics.fast, features), value(networks, critics.slow, features)
 
-    rewards, continues, values, slow_values = jax.lax.map(heads, dream.features)
-    lambda_returns = returns.lambda_returns(rewards[1:], continues[1:], values[1:], values[-1], lambda_)
+    rewards, continues, values, slow_values = networks.loops.heads(heads, dream.features)
+    lambda_returns = returns.lambda_returns(
+        rewards[1:], continues[1:], values[1:], values[-1], lambda_, unroll=networks.loops.unroll
+    )
     weights = returns.step_weights(jnp.concatenate([start_continue[None], continues[1:-1]], axis=0))
     return stop(DreamTargets(lambda_returns, values, slow_values, continues[1:], weights))
 

@@ -45,6 +45,6 @@ def imagine(networks: Networks, params: dict[str, Any], start: Latent, noise: Dr
         projected = apply(networks.rssm, model["rssm"], encode_action(networks, action), method="project_action")
         return prior_step(networks, model, latent, projected, noise.latent), (inputs, action)
 
-    last, (features, actions) = jax.lax.scan(step, start, noise)
+    last, (features, actions) = networks.loops.scan(step, start, noise)
     features = jnp.concatenate([features, feature(last)[None]], axis=0)
     return jax.lax.stop_gradient(Dream(features, actions))

@@ -192,12 +192,11 @@ def actor_loss(
     chex.assert_rank([dream.actions, weights, advantage, entropy_coefficient], [3, 2, 2, 0])
     _assert_steps(dream, [weights, advantage])
 
-    @jax.checkpoint
-    def one_step(inputs: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
+    def of_steps(inputs: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
         features, actions = inputs
         return action_distribution.log_prob_and_entropy(networks, apply(networks.actor, params, features), actions)
 
-    log_prob, entropy = jax.lax.map(one_step, (dream.features[:-1], dream.actions))
+    log_prob, entropy = networks.loops.differentiable_heads(of_steps, (dream.features[:-1], dream.actions))
     loss = -weights * (log_prob * stop(advantage) + entropy_coefficient * entropy)
     lowest, highest = action_distribution.entropy_bounds(networks)
     metrics = {
@@ -229,16 +228,15 @@ def dream_critic_loss(
 ) -> jax.Array:
     """The critic's loss on every imagined step [H, N].
 
-    Step by step and recomputed in the backward pass: cheaper than writing H x N x V log-probabilities to memory.
+    On a CPU step by step and recomputed in the backward pass: cheaper than writing H x N x V log-probabilities to memory.
     """
     _assert_steps(dream, [targets.returns, targets.weights])
 
-    @jax.checkpoint
-    def one_step(inputs: tuple[jax.Array, CriticTargets]) -> jax.Array:
+    def of_steps(inputs: tuple[jax.Array, CriticTargets]) -> jax.Array:
         return critic_loss(networks, params, *inputs, slow_regularizer)
 
     wanted = CriticTargets(targets.returns, targets.slow_values[:-1], targets.weights)
-    return jax.lax.map(one_step, (dream.features[:-1], wanted))
+    return networks.loops.differentiable_heads(of_steps, (dream.features[:-1], wanted))
 
 
 def replay_critic_loss(
@@ -261,7 +259,13 @@ def replay_critic_loss(
     targets = CriticTargets(
         returns=stop(
             returns.replay_lambda_returns(
-                batch.reward, batch.is_last, batch.is_terminal, stop(bootstrap), discount=gamma, lam=lambda_
+                batch.reward,
+                batch.is_last,
+                batch.is_terminal,
+                stop(bootstrap),
+                discount=gamma,
+                lam=lambda_,
+                unroll=networks.loops.unroll,
             )
         ),
         slow_values=value(networks, critics.slow, features[:-1]),

@@ -155,7 +155,7 @@ def observe(networks: Networks, params: Params, inputs: FilterInputs, start: Lat
         posterior = posterior_step(networks, params, carry, *now)
         return posterior.latent, posterior
 
-    return jax.lax.scan(step, start, (project_inputs(networks, params, inputs), uniform))[1]
+    return networks.loops.scan(step, start, (project_inputs(networks, params, inputs), uniform))[1]
 
 
 def reward_and_continue(networks: Networks, params: Params, features: jax.Array) -> tuple[jax.Array, jax.Array]:

@@ -42,6 +42,13 @@ class BinSpacing(Enum):
     symlog = "symlog"
 
 
+class ComputeDtype(Enum):
+    """What matrix products and convolutions multiply; the parameters and everything else are float32 in either case."""
+
+    float32 = "float32"
+    bfloat16 = "bfloat16"
+
+
 class Mode(Enum):
     """What is trained: everything, the world model alone, or the actor and critic on another run's world model."""
 
@@ -138,6 +145,7 @@ class ModelConfig:
     min_std: float = key(0.1, "Smallest standard deviation of a continuous action", above=0)
     max_std: float = key(1.0, "Largest standard deviation of a continuous action", above=0)
     bins: BinsConfig = field(default_factory=BinsConfig)
+    compute_dtype: ComputeDtype = key(ComputeDtype.float32)
 
 
 @dataclass

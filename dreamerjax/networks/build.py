@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import jax
+import jax.numpy as jnp
+
 from dreamerjax.config.schema import BinSpacing, ModelConfig
 from dreamerjax.core.types import EnvSpec
 from dreamerjax.networks.encoder import Encoder
 from dreamerjax.networks.heads import Decoder, Head, actor_head
+from dreamerjax.networks.loops import Loops, loops_for
 from dreamerjax.networks.rssm import RSSM
 from dreamerjax.ops import scalars
 
@@ -28,20 +32,21 @@ class Networks:
     continue_: Head
     actor: Head
     critic: Head
+    loops: Loops
 
 
 def build_networks(spec: EnvSpec, config: ModelConfig) -> Networks:
     """Modules for an environment's spaces. No parameters yet: see `agent.state.init_train_state`."""
     bin_scheme = scalars.Bins.symexp if config.bins.spacing is BinSpacing.symexp else scalars.Bins.symlog
     bins = bin_scheme(config.bins.count, config.bins.low, config.bins.high)
-    units = config.units
+    units, dtype = config.units, jnp.dtype(config.compute_dtype.value)
     return Networks(
         spec=spec,
         bins=bins,
         unimix=config.unimix,
         std_range=(config.min_std, config.max_std),
         standardize=config.standardize,
-        encoder=Encoder(spec.observations, units, config.encoder_layers, config.cnn_depth),
+        encoder=Encoder(spec.observations, units, config.encoder_layers, config.cnn_depth, dtype=dtype),
         rssm=RSSM(
             deter=config.deter,
             hidden=config.hidden,
@@ -51,10 +56,12 @@ def build_networks(spec: EnvSpec, config: ModelConfig) -> Networks:
             prior_layers=config.prior_layers,
             posterior_layers=config.posterior_layers,
             unimix=config.unimix,
+            dtype=dtype,
         ),
-        decoder=Decoder(spec.observations, units, config.decoder_layers, config.cnn_depth),
-        reward=Head(units, config.reward_layers, config.bins.count, scale=0.0),
-        continue_=Head(units, config.continue_layers, 1),
-        actor=actor_head(spec.action, units, config.actor_layers),
-        critic=Head(units, config.critic_layers, config.bins.count, scale=0.0),
+        decoder=Decoder(spec.observations, units, config.decoder_layers, config.cnn_depth, dtype=dtype),
+        reward=Head(units, config.reward_layers, config.bins.count, scale=0.0, dtype=dtype),
+        continue_=Head(units, config.continue_layers, 1, dtype=dtype),
+        actor=actor_head(spec.action, units, config.actor_layers, dtype),
+        critic=Head(units, config.critic_layers, config.bins.count, scale=0.0, dtype=dtype),
+        loops=loops_for(jax.default_backend()),
     )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -25,6 +27,7 @@ class Encoder(nn.Module):
     units: int
     layers: int
     cnn_depth: int
+    dtype: Any = jnp.float32
 
     @nn.compact
     def __call__(self, observations: dict[str, jax.Array]) -> jax.Array:
@@ -34,6 +37,7 @@ class Encoder(nn.Module):
             for name, spec in specs
             if not spec.is_image
         ]
-        parts = [MLP(self.units, self.layers, name="mlp")(jnp.concatenate(numbers, axis=-1))] if numbers else []
-        parts += [ImageEncoder(self.cnn_depth, name=f"{name}_cnn")(observations[name]) for name, spec in specs if spec.is_image]
+        parts = [MLP(self.units, self.layers, self.dtype, name="mlp")(jnp.concatenate(numbers, axis=-1))] if numbers else []
+        images = [name for name, spec in specs if spec.is_image]
+        parts += [ImageEncoder(self.cnn_depth, self.dtype, name=f"{name}_cnn")(observations[name]) for name in images]
         return jnp.concatenate(parts, axis=-1)

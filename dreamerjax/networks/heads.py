@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import flax.linen as nn
 import jax
+import jax.numpy as jnp
 
 from dreamerjax.core.types import ActionSpec, ObservationSpec
 from dreamerjax.networks.convolutional import ImageDecoder
@@ -20,16 +23,22 @@ class Decoder(nn.Module):
     units: int
     layers: int
     cnn_depth: int
+    dtype: Any = jnp.float32
 
     @nn.compact
     def __call__(self, feature: jax.Array) -> dict[str, jax.Array]:
         images = {name: spec for name, spec in self.specs.items() if spec.is_image}
         numbers = {name: spec for name, spec in self.specs.items() if not spec.is_image}
-        drawn = {name: ImageDecoder(spec.shape, self.cnn_depth, name=f"{name}_cnn")(feature) for name, spec in images.items()}
+        drawn = {
+            name: ImageDecoder(spec.shape, self.cnn_depth, self.dtype, name=f"{name}_cnn")(feature)
+            for name, spec in images.items()
+        }
         if not numbers:
             return drawn
-        hidden = MLP(self.units, self.layers, name="mlp")(feature)
-        return drawn | {name: Linear(spec.encoded_size, name=f"{name}_out")(hidden) for name, spec in numbers.items()}
+        hidden = MLP(self.units, self.layers, self.dtype, name="mlp")(feature)
+        return drawn | {
+            name: Linear(spec.encoded_size, dtype=self.dtype, name=f"{name}_out")(hidden) for name, spec in numbers.items()
+        }
 
 
 class Head(nn.Module):
@@ -39,13 +48,15 @@ class Head(nn.Module):
     layers: int
     size: int
     scale: float = 1.0
+    dtype: Any = jnp.float32
 
     @nn.compact
     def __call__(self, feature: jax.Array) -> jax.Array:
-        return Linear(self.size, scale=self.scale, name="out")(MLP(self.units, self.layers, name="mlp")(feature))
+        hidden = MLP(self.units, self.layers, self.dtype, name="mlp")(feature)
+        return Linear(self.size, scale=self.scale, dtype=self.dtype, name="out")(hidden)
 
 
-def actor_head(spec: ActionSpec, units: int, layers: int) -> Head:
+def actor_head(spec: ActionSpec, units: int, layers: int, dtype: Any = jnp.float32) -> Head:
     """Logits of all components side by side, or raw mean and raw standard deviation; almost uniform at the start."""
     size = spec.encoded_size if spec.is_discrete else 2 * spec.dimensions
-    return Head(units, layers, size, scale=0.01)
+    return Head(units, layers, size, scale=0.01, dtype=dtype)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import flax.linen as nn
@@ -45,16 +46,27 @@ def draw_kernels(params: Any, key: jax.Array) -> Any:
     return jax.tree_util.tree_unflatten(structure, drawn)
 
 
+def product(dtype: Any, multiply: Callable[..., jax.Array], *factors: jax.Array) -> jax.Array:
+    """`multiply` the factors in `dtype`, back in float32: what lies between two products is computed in float32."""
+    return multiply(*(factor.astype(dtype) for factor in factors)).astype(jnp.float32)
+
+
 class Linear(nn.Module):
     """Affine map [..., I] -> [..., size]. `scale` multiplies the initial weights; 0 starts at exactly zero."""
 
     size: int
     scale: float = 1.0
     use_bias: bool = True
+    dtype: Any = jnp.float32
 
     @nn.compact
     def __call__(self, inputs: jax.Array) -> jax.Array:
-        return nn.Dense(self.size, use_bias=self.use_bias, kernel_init=fan_in_std(self.scale), name="dense")(inputs)
+        def dot_general(left: jax.Array, right: jax.Array, dimensions: Any, **options: Any) -> jax.Array:
+            multiply = partial(jax.lax.dot_general, dimension_numbers=dimensions, **options)
+            return product(self.dtype, multiply, left, right)
+
+        init = fan_in_std(self.scale)
+        return nn.Dense(self.size, use_bias=self.use_bias, kernel_init=init, dot_general=dot_general, name="dense")(inputs)
 
 
 class NormAct(nn.Module):
@@ -72,12 +84,13 @@ class MLP(nn.Module):
 
     units: int
     layers: int
+    dtype: Any = jnp.float32
 
     @nn.compact
     def __call__(self, inputs: jax.Array) -> jax.Array:
         hidden = inputs
         for index in range(self.layers):
-            hidden = Linear(self.units, name=f"linear{index}")(hidden)
+            hidden = Linear(self.units, dtype=self.dtype, name=f"linear{index}")(hidden)
             hidden = NormAct(name=f"norm{index}")(hidden)
         return hidden
 
@@ -90,6 +103,7 @@ class BlockLinear(nn.Module):
 
     size: int
     blocks: int
+    dtype: Any = jnp.float32
 
     @nn.compact
     def __call__(self, inputs: jax.Array) -> jax.Array:
@@ -97,6 +111,6 @@ class BlockLinear(nn.Module):
         shape = (self.blocks, width // self.blocks, self.size // self.blocks)
         kernel = self.param("kernel", fan_in_std(), shape)
         if self.blocks == 1:
-            return inputs @ kernel[0]
+            return product(self.dtype, jnp.matmul, inputs, kernel[0])
         rows = inputs.reshape(-1, self.blocks, shape[1]).swapaxes(0, 1)
-        return jnp.matmul(rows, kernel).swapaxes(0, 1).reshape(*lead, self.size)
+        return product(self.dtype, jnp.matmul, rows, kernel).swapaxes(0, 1).reshape(*lead, self.size)

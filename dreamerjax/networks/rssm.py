@@ -6,6 +6,8 @@ over time computes it for all steps at once beforehand.
 
 from __future__ import annotations
 
+from typing import Any
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -19,16 +21,20 @@ class BranchMLP(nn.Module):
 
     hidden: int
     deter: int
+    dtype: Any = jnp.float32
 
     @nn.compact
     def __call__(self, inputs: jax.Array) -> jax.Array:
-        return Linear(self.deter, use_bias=False, name="out")(MLP(self.hidden, 1, name="mlp")(inputs))
+        return Linear(self.deter, use_bias=False, dtype=self.dtype, name="out")(
+            MLP(self.hidden, 1, self.dtype, name="mlp")(inputs)
+        )
 
 
 class RSSM(nn.Module):
     """Block-diagonal GRU with discrete latents (DreamerV3, arXiv 2301.04104, section "World model learning").
 
     D = deter, S = groups, K = classes. Latents are one-hot [..., S, K]. All logits returned are unimixed log-probabilities.
+    Products are computed in `dtype`, everything else, the carried h_t too, in float32.
     """
 
     deter: int
@@ -39,22 +45,23 @@ class RSSM(nn.Module):
     prior_layers: int
     posterior_layers: int
     unimix: float
+    dtype: Any = jnp.float32
 
     def setup(self) -> None:
-        self.deter_in = BranchMLP(self.hidden, self.deter)
-        self.stoch_in = BranchMLP(self.hidden, self.deter)
-        self.action_in = BranchMLP(self.hidden, self.deter)
-        self.block_in = BlockLinear(self.deter, self.blocks)
+        self.deter_in = BranchMLP(self.hidden, self.deter, self.dtype)
+        self.stoch_in = BranchMLP(self.hidden, self.deter, self.dtype)
+        self.action_in = BranchMLP(self.hidden, self.deter, self.dtype)
+        self.block_in = BlockLinear(self.deter, self.blocks, self.dtype)
         self.block_norm = NormAct()
-        self.block_gates = [BlockLinear(self.deter, self.blocks) for _ in range(3)]
+        self.block_gates = [BlockLinear(self.deter, self.blocks, self.dtype) for _ in range(3)]
         self.gate_bias = self.param("gate_bias", nn.initializers.zeros_init(), (3, self.deter))
-        self.prior_mlp = MLP(self.hidden, self.prior_layers)
-        self.prior_out = Linear(self.groups * self.classes)
-        self.posterior_deter = Linear(self.hidden)
-        self.posterior_embedding = Linear(self.hidden, use_bias=False)
+        self.prior_mlp = MLP(self.hidden, self.prior_layers, self.dtype)
+        self.prior_out = Linear(self.groups * self.classes, dtype=self.dtype)
+        self.posterior_deter = Linear(self.hidden, dtype=self.dtype)
+        self.posterior_embedding = Linear(self.hidden, use_bias=False, dtype=self.dtype)
         self.posterior_norm = NormAct()
-        self.posterior_mlp = MLP(self.hidden, self.posterior_layers - 1)
-        self.posterior_out = Linear(self.groups * self.classes)
+        self.posterior_mlp = MLP(self.hidden, self.posterior_layers - 1, self.dtype)
+        self.posterior_out = Linear(self.groups * self.classes, dtype=self.dtype)
 
     def project_action(self, action: jax.Array) -> jax.Array:
         """Encoded action [..., A], scaled down to at most 1 in size, to its share [..., D] of the recurrent layer."""

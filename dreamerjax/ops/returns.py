@@ -11,7 +11,13 @@ import jax.numpy as jnp
 
 
 def lambda_returns(
-    rewards: jax.Array, continues: jax.Array, values: jax.Array, bootstrap: jax.Array, lam: float | jax.Array
+    rewards: jax.Array,
+    continues: jax.Array,
+    values: jax.Array,
+    bootstrap: jax.Array,
+    lam: float | jax.Array,
+    *,
+    unroll: int = 1,
 ) -> jax.Array:
     """R_t = r_{t+1} + c_{t+1} ((1 - lam) v_{t+1} + lam R_{t+1}), R_H = bootstrap, for t = 0 .. H-1.
 
@@ -21,6 +27,7 @@ def lambda_returns(
         values: [H, ...] v_1 .. v_H.
         bootstrap: [...] the return from step H on, in the plain case v_H.
         lam: scalar in [0, 1], may be traced.
+        unroll: steps in one turn of the compiled loop; 0: no loop.
 
     Returns:
         [H, ...] R_0 .. R_{H-1}. Differentiable; callers stop the gradient where a target must not have one.
@@ -29,7 +36,7 @@ def lambda_returns(
     _assert_steps(rewards)
     chex.assert_shape(bootstrap, rewards.shape[1:], custom_message="bootstrap [...] of rewards [H, ...]")
     chex.assert_rank(lam, 0, custom_message="lam is one number")
-    return _backward_recursion(rewards + continues * (1 - lam) * values, continues * lam, bootstrap)
+    return _backward_recursion(rewards + continues * (1 - lam) * values, continues * lam, bootstrap, unroll)
 
 
 def replay_lambda_returns(
@@ -40,6 +47,7 @@ def replay_lambda_returns(
     *,
     discount: float | jax.Array,
     lam: float | jax.Array,
+    unroll: int = 1,
 ) -> jax.Array:
     """Lambda returns over real rewards, for t = 0 .. T-2.
 
@@ -52,6 +60,7 @@ def replay_lambda_returns(
         is_last, is_terminal: [T, ...] boolean, or 0 and 1.
         bootstrap: [T, ...] the estimated return from each state.
         discount, lam: scalars in [0, 1], may be traced.
+        unroll: steps in one turn of the compiled loop; 0: no loop.
 
     Returns:
         [T-1, ...]. An entry whose own step is_last spans two episodes: callers give it weight 0.
@@ -64,14 +73,14 @@ def replay_lambda_returns(
     live = (1 - is_terminal[1:].astype(rewards.dtype)) * discount
     carry = (1 - is_last[1:].astype(rewards.dtype)) * lam
     one_step = rewards[1:] + (1 - carry) * live * bootstrap[1:]
-    return _backward_recursion(one_step, live * carry, bootstrap[-1])
+    return _backward_recursion(one_step, live * carry, bootstrap[-1], unroll)
 
 
 def _assert_steps(array: jax.Array) -> None:
     chex.assert_axis_dimension_gt(array, 0, 0, custom_message="time leads, at least one step")
 
 
-def _backward_recursion(constants: jax.Array, factors: jax.Array, final: jax.Array) -> jax.Array:
+def _backward_recursion(constants: jax.Array, factors: jax.Array, final: jax.Array, unroll: int) -> jax.Array:
     """x_t = constants_t + factors_t x_{t+1} with x_H = final: [H, ...], [H, ...], [...] -> [H, ...]."""
 
     def step(following: jax.Array, inputs: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
@@ -79,7 +88,7 @@ def _backward_recursion(constants: jax.Array, factors: jax.Array, final: jax.Arr
         current = constant + factor * following
         return current, current
 
-    return jax.lax.scan(step, final.astype(constants.dtype), (constants, factors), reverse=True)[1]
+    return jax.lax.scan(step, final.astype(constants.dtype), (constants, factors), reverse=True, unroll=unroll)[1]
 
 
 def step_weights(continues: jax.Array) -> jax.Array:

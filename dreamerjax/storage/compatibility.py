@@ -12,10 +12,11 @@ from dreamerjax.core.types import EnvSpec
 
 
 def fingerprint(config: Config, spec: EnvSpec) -> dict[str, Any]:
-    """JSON-able: environment, spaces and architecture as flat dotted keys. Training dynamics stay out of it."""
+    """JSON-able: environment, spaces and architecture as flat dotted keys. Training dynamics stay out of it, and so does what
+    products are computed in: the parameters are float32 in any case."""
     env = {name: getattr(config.env, name) for name in ("id", "kwargs", "action_repeat", "crop")}
     parts = {"env": env, "observations": spec.observations, "action": spec.action, "model": config.model}
-    return {key: plain(value) for key, value in flatten(parts).items()}
+    return {key: plain(value) for key, value in flatten(parts).items() if key != "model.compute_dtype"}
 
 
 def require_same(saved: dict[str, Any], here: dict[str, Any], path: str) -> None:

@@ -1,0 +1,38 @@
+"""How loops over time are compiled: the one place where the kind of processor decides. Results agree up to rounding."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+
+
+@dataclass(frozen=True)
+class Loops:
+    """The choices, one set for each backend: see `loops_for`."""
+
+    unroll: int  # steps of a recurrence in one turn of its loop; 0: all of them, and no loop
+    heads_step_by_step: bool  # heads on one imagined step after another, recomputed backwards; else on all steps at once
+
+    def scan(self, step: Callable[..., Any], start: Any, inputs: Any) -> Any:
+        """`jax.lax.scan` of a recurrence over the leading axis of `inputs`."""
+        return jax.lax.scan(step, start, inputs, unroll=self.unroll)
+
+    def heads(self, function: Callable[[Any], Any], inputs: Any) -> Any:
+        """A function that takes any leading axes, of all steps [H, ...] in `inputs`."""
+        return jax.lax.map(function, inputs) if self.heads_step_by_step else function(inputs)
+
+    def differentiable_heads(self, function: Callable[[Any], Any], inputs: Any) -> Any:
+        """`heads` for a function whose gradient is wanted: step by step its outputs are computed again backwards."""
+        return self.heads(jax.checkpoint(function) if self.heads_step_by_step else function, inputs)
+
+
+CPU = Loops(unroll=1, heads_step_by_step=True)  # the wide outputs of heads stay in the processor's cache
+ACCELERATOR = Loops(unroll=1, heads_step_by_step=False)  # fewer, larger kernels
+
+
+def loops_for(backend: str) -> Loops:
+    """What a JAX backend (`cpu`, `gpu`, `tpu`) compiles best."""
+    return CPU if backend == "cpu" else ACCELERATOR

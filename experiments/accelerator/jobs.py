@@ -1,0 +1,121 @@
+"""What is measured: every job, in the order of importance, and the reduced list that tries the script itself."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from dreamerjax.benchmark import WORK
+
+CUDA_GRAPHS = "FUSION,CUBLAS,CUBLASLT,CUSTOM_CALL,CUDNN,DYNAMIC_SLICE_FUSION,WHILE,CONDITIONAL"
+TINY_WORK = ("train.batch_size=4", "train.batch_length=8", "behavior.horizon=3", "behavior.starts=0", "model.bins.count=21")
+TINY_RUN = ("train.batch_size=4", "train.batch_length=8", "behavior.horizon=3", "train.steps=400", "train.random_steps=100")
+
+
+@dataclass(frozen=True)
+class Case:
+    """One update program that is timed."""
+
+    size: str
+    images: bool = False  # 64 x 64 x 3 instead of four numbers
+    precision: str = "bf16"  # of products: float32, tf32, bf16
+    members: int = 1  # seeds in one vmapped update
+    unroll: int | None = None  # other loops than the backend's: see `networks.loops`
+    heads_step_by_step: bool | None = None
+    cuda_graphs: bool = False  # of loops too
+    trace: bool = False  # also count kernels, and the share of the time in which one runs
+
+    @property
+    def name(self) -> str:
+        """For people and for the JSON's keys."""
+        parts = [self.size, "images" if self.images else "vector", self.precision]
+        parts += [f"x{self.members}"] if self.members > 1 else []
+        parts += [f"unroll {self.unroll or 'all'}"] if self.unroll is not None else []
+        parts += ["heads step by step"] if self.heads_step_by_step else []
+        parts += ["CUDA graphs of loops"] if self.cuda_graphs else []
+        return ", ".join(parts)
+
+
+@dataclass(frozen=True)
+class Job:
+    """A process of its own: a function of `worker`, its arguments, and how long it may take until it is ready to be timed."""
+
+    name: str
+    function: str
+    arguments: dict[str, Any]
+    budget: float = 150.0  # seconds
+    environment: dict[str, str] = field(default_factory=dict)
+
+
+def update_job(case: Case, work: tuple[str, ...]) -> Job:
+    """The timing of one update."""
+    graphs = {"XLA_FLAGS": f"--xla_gpu_enable_command_buffer={CUDA_GRAPHS}"} if case.cuda_graphs else {}
+    return Job(case.name, "update", {"case": asdict(case), "work": work}, environment=graphs)
+
+
+def checks(work: tuple[str, ...], *, size: str, updates: int, matmul: int, solve: tuple[str, ...]) -> list[Job]:
+    """What comes first: the machine, whether the numbers are right, and whether the task is solved."""
+    return [
+        Job("device", "device", {"size": matmul}),
+        Job("solve", "solve", {"overrides": solve}),
+        Job("equality", "equality", {"size": size, "work": work}),
+        Job("curve", "curve", {"size": size, "work": work, "updates": updates}),
+    ]
+
+
+def flops_job(cases: list[Case], work: tuple[str, ...]) -> Job:
+    """Operations of an update of each kind, counted on the CPU."""
+    kinds = sorted({(case.size, case.images) for case in cases})
+    return Job("flops", "flops", {"kinds": kinds, "work": work}, environment={"JAX_PLATFORMS": "cpu"})
+
+
+def all_cases() -> list[Case]:
+    """Sizes, precisions, loops and populations, the most wanted first."""
+    vectors, images = ("size1m", "small", "size200m", "size12m", "size100m"), ("size1m", "size12m")
+    first = [
+        Case("size1m", trace=True),
+        Case("small"),
+        Case("size200m", trace=True),
+        Case("size1m", unroll=4),
+        Case("small", precision="tf32"),
+        Case("small", precision="tf32", members=16),
+        Case("size1m", cuda_graphs=True),
+        Case("size12m"),
+        Case("size1m", precision="tf32"),
+    ]
+    second = [
+        Case("size1m", images=True),
+        Case("size100m"),
+        Case("size12m", images=True),
+        Case("size1m", unroll=16),
+        Case("small", precision="tf32", members=64),
+        Case("size1m", heads_step_by_step=True),
+        Case("size200m", precision="tf32"),
+        Case("size1m", precision="float32"),
+        Case("small", precision="tf32", members=4),
+        Case("size1m", unroll=0),
+        Case("size200m", images=True),
+    ]
+    rest = [Case(size, precision=precision) for precision in ("tf32", "float32") for size in vectors]
+    rest += [Case(size, images=True, precision=precision) for precision in ("tf32", "float32") for size in images]
+    rest += [Case("size100m", images=True)]
+    return list(dict.fromkeys(first + second + rest))
+
+
+def all_jobs() -> list[Job]:
+    """For a machine with an accelerator."""
+    work, cases = tuple(WORK), all_cases()
+    first = checks(work, size="small", updates=200, matmul=8192, solve=())
+    return [*first, flops_job(cases, work), *(update_job(case, work) for case in cases)]
+
+
+def fast_jobs() -> list[Job]:
+    """Each kind of job once, as small as it gets."""
+    cases = [
+        Case("tiny", trace=True),
+        Case("tiny", precision="tf32", unroll=2, heads_step_by_step=False),
+        Case("tiny", precision="float32", members=2),
+        Case("tiny", images=True),
+    ]
+    first = checks(TINY_WORK, size="tiny", updates=10, matmul=256, solve=("size=tiny", *TINY_RUN))
+    return [*first, flops_job(cases, TINY_WORK), *(update_job(case, TINY_WORK) for case in cases)]
