@@ -23,9 +23,12 @@ LOCK := requirements/lock.txt
 SINKS_VENV := $(VENV)-sinks
 SINKS_LOCK := requirements/sinks.txt
 EXTRAS_LOCK := requirements/extras.txt
+GPU_SITE ?= /tmp/dreamerjax-site
+GPU_PACKAGES := cloudpickle|farama-notifications|filelock|gymnasium|hydra-core|omegaconf|rich|tensorboardx
+GPU_PLATFORMS := $(foreach version,2_28 2_27 2_17,--platform manylinux_$(version)_x86_64) --platform manylinux2014_x86_64
 COMPILE = $(UV) compile pyproject.toml --universal --python-version 3.11 --no-header --no-annotate --no-emit-index-url --quiet
 
-.PHONY: help install extras train bench bench-stability test test-fast test-sinks lint format docs docs-check lock clean
+.PHONY: help install extras train bench bench-stability gpu-check gpu-wheels test test-fast test-sinks lint format docs docs-check lock clean
 
 help:  ## list the targets
 	@sed -nE 's/^([a-z-]+):.*## (.*)/\1\t\2/p' Makefile | expand -t 14
@@ -42,6 +45,22 @@ bench: $(STAMP)  ## measure updates, collection and replay on this machine
 
 bench-stability: $(STAMP)  ## solve CartPole-v1 with ten seeds, then see whether they stay solved
 	$(BIN)/python experiments/stay_solved/run.py $(ARGS)
+
+# On a bare machine with a GPU, Python 3.12 and JAX: `make gpu-wheels` elsewhere, then `make gpu-check GPU_PYTHON=python3` there.
+gpu-check:  ## measure everything on a machine with a GPU in six minutes (ARGS=--fast: try it without one)
+ifdef GPU_PYTHON
+	$(GPU_PYTHON) -m pip install -q --no-index --no-deps --no-compile --no-cache-dir --upgrade --target $(GPU_SITE) .whl/*.whl
+	PYTHONPATH=$(GPU_SITE):. $(GPU_PYTHON) -m experiments.accelerator.gpu_check $(ARGS)
+else
+	@$(MAKE) --no-print-directory install
+	PYTHONPATH=. $(BIN)/python -m experiments.accelerator.gpu_check $(ARGS)
+endif
+
+gpu-wheels: $(STAMP)  ## fetch into .whl what such a machine lacks, to be carried there
+	rm -rf .whl
+	$(PIP) wheel --no-deps --wheel-dir .whl $$(grep ^antlr4 $(LOCK))
+	$(PIP) download --no-deps --only-binary=:all: --python-version 3.12 --implementation cp $(GPU_PLATFORMS) --dest .whl \
+		$$(grep -E '^($(GPU_PACKAGES))==' $(LOCK))
 
 test: $(STAMP) extras  ## run the tests, a file at a time on each core
 	$(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder $(ARGS)

@@ -19,10 +19,11 @@ import re
 import signal
 import subprocess
 import sys
-import tempfile
 import threading
 import time
+from collections import deque
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -46,20 +47,23 @@ class Running:
         self.figures: dict[str, Any] | None = None
         self._partial: dict[str, Any] | None = None
         self._lines: queue.Queue[str | None] = queue.Queue()
-        self._errors = tempfile.TemporaryFile("w+")
+        self._errors: deque[str] = deque(maxlen=15)
         command = [sys.executable, "-m", "experiments.accelerator.worker", job.function, json.dumps(job.arguments)]
         environment = {"XLA_PYTHON_CLIENT_PREALLOCATE": "false", "TF_CPP_MIN_LOG_LEVEL": "2", **os.environ, **job.environment}
         self._process = subprocess.Popen(
             command, cwd=ROOT, env=environment, text=True, start_new_session=True,
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._errors,
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
         )  # fmt: skip
+        threading.Thread(target=self._read_errors, daemon=True).start()
         threading.Thread(target=self._read, daemon=True).start()
 
     def _read(self) -> None:
-        assert self._process.stdout is not None
-        for line in self._process.stdout:
+        for line in self._process.stdout or ():
             self._lines.put(line)
         self._lines.put(None)
+
+    def _read_errors(self) -> None:
+        self._errors.extend(line.strip() for line in self._process.stderr or () if line.strip())
 
     def listen(self, until: float, *, ended: bool) -> bool:
         """Wait until it is ready to measure or has `ended`; False if neither comes before time.monotonic() is `until`."""
@@ -84,29 +88,24 @@ class Running:
     def begin(self) -> None:
         """Its turn has come."""
         assert self._process.stdin is not None
-        try:
+        with suppress(BrokenPipeError):
             self._process.stdin.write("\n")
             self._process.stdin.flush()
-        except BrokenPipeError:
-            pass
 
     def end(self, late: str | None) -> dict[str, Any]:
         """Make sure that nothing of it runs on; what is recorded. `late` says which limit it broke."""
         if self.figures is None:
-            try:
+            with suppress(ProcessLookupError):
                 os.killpg(self._process.pid, signal.SIGKILL)
-            except ProcessLookupError:
-                pass
         try:
             self._process.wait(20)
         except subprocess.TimeoutExpired:
             os.killpg(self._process.pid, signal.SIGKILL)
         record: dict[str, Any] = {"state": "done", "seconds": time.monotonic() - self.started, "ready_s": self.ready_after}
         if self.figures is None:
-            self._errors.seek(0)
-            lines = [line.strip() for line in self._errors.read().splitlines() if line.strip()]
+            lines = list(self._errors)
             last = lines[-1] if lines else f"exit code {self._process.returncode}"
-            record |= {"state": "late" if late else "failed", "error": late or last, "stderr": lines[-15:]}
+            record |= {"state": "late" if late else "failed", "error": late or last, "stderr": lines}
         return record | {"figures": self.figures or self._partial or {}}
 
 
@@ -168,16 +167,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--out", type=Path, default=HERE, help="folder of results.json and RESULTS.md")
     parser.add_argument("--limit", type=float, default=330.0, help="seconds for everything")
-    parser.add_argument(
-        "--wave", type=int, default=0, help="jobs that compile side by side; 0: three for four cores, at most 16"
-    )
+    parser.add_argument("--wave", type=int, default=0, help="jobs that compile side by side; 0: one a core")
     parser.add_argument("--only", default="", help="a regular expression for the names of the jobs")
     parser.add_argument("--fast", action="store_true", help="tiny sizes, on whatever there is, to try the script itself")
     options = parser.parse_args(argv)
     deadline = time.monotonic() + options.limit
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     jobs = [job for job in (fast_jobs() if options.fast else all_jobs()) if re.search(options.only, job.name)]
-    cores = len(os.sched_getaffinity(0))
-    width = options.wave or max(1, min(16, cores * 3 // 4))
+    width = options.wave or len(os.sched_getaffinity(0))
     results = Results(options.out, jobs, options.limit)
     while jobs and time.monotonic() + 30 < deadline:
         wave, jobs = jobs[:width], jobs[width:]

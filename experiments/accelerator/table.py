@@ -20,8 +20,8 @@ def markdown(results: dict[str, Any]) -> str:
         "## Right and solved",
         check_table(jobs),
         "## One update",
-        "16 x 64 steps, horizon 15, all starts, 255 bins, unless the run was a fast one. Share: of the same run's peak of matrix "
-        "products in that precision. Queued: the mean when calls are not waited for one by one.",
+        "16 x 64 steps, horizon 15, all starts, 255 bins, unless the run was a fast one. Share: of the same run's peak of "
+        "matrix products in that precision. Queued: the mean when calls are not waited for one by one.",
         update_table(jobs),
         *traces(jobs),
         *failures(jobs),
