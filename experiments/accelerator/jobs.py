@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from dreamerjax.benchmark import WORK
 
 CUDA_GRAPHS = "FUSION,CUBLAS,CUBLASLT,CUSTOM_CALL,CUDNN,DYNAMIC_SLICE_FUSION,WHILE,CONDITIONAL"
 TINY_WORK = ("train.batch_size=4", "train.batch_length=8", "behavior.horizon=3", "behavior.starts=0", "model.bins.count=21")
-TINY_RUN = ("train.batch_size=4", "train.batch_length=8", "behavior.horizon=3", "train.steps=400", "train.random_steps=100")
+TINY_RUN = (
+    "size=tiny",
+    *TINY_WORK,
+    "train.steps=400",
+    "train.random_steps=100",
+    "train.train_ratio=8",
+    "train.eval_episodes=2",
+)
 
 
 @dataclass(frozen=True)
@@ -110,10 +117,11 @@ def all_jobs() -> list[Job]:
 
 
 def fast_jobs() -> list[Job]:
-    """Each kind of job once, as small as it gets."""
+    """Each kind of job once, as small as it gets, with time for a busy machine."""
     cases = [
         Case("tiny", precision="tf32", unroll=2, trace=True),
         Case("tiny", precision="float32", members=2, heads_step_by_step=False),
     ]
-    first = checks(TINY_WORK, size="tiny", updates=10, matmul=256, solve=("size=tiny", *TINY_RUN))
-    return [*first, flops_job(cases, TINY_WORK), *(update_job(case, TINY_WORK) for case in cases)]
+    first = checks(TINY_WORK, size="tiny", updates=10, matmul=256, solve=TINY_RUN)
+    jobs = [*first, flops_job(cases, TINY_WORK), *(update_job(case, TINY_WORK) for case in cases)]
+    return [replace(job, budget=600.0) for job in jobs]
