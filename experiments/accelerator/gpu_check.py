@@ -46,7 +46,7 @@ class Running:
         self.ready_after: float | None = None
         self.figures: dict[str, Any] | None = None
         self._partial: dict[str, Any] | None = None
-        self._lines: queue.Queue[str | None] = queue.Queue()
+        self._lines: queue.Queue[tuple[float, str | None]] = queue.Queue()
         self._errors: deque[str] = deque(maxlen=15)
         command = [sys.executable, "-m", "experiments.accelerator.worker", job.function, json.dumps(job.arguments)]
         environment = {"XLA_PYTHON_CLIENT_PREALLOCATE": "false", "TF_CPP_MIN_LOG_LEVEL": "2", **os.environ, **job.environment}
@@ -54,16 +54,17 @@ class Running:
             command, cwd=ROOT, env=environment, text=True, start_new_session=True,
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
         )  # fmt: skip
-        threading.Thread(target=self._read_errors, daemon=True).start()
-        threading.Thread(target=self._read, daemon=True).start()
+        self._readers = [threading.Thread(target=read, daemon=True) for read in (self._read, self._read_errors)]
+        for reader in self._readers:
+            reader.start()
 
     def _read(self) -> None:
         for line in self._process.stdout or ():
-            self._lines.put(line)
-        self._lines.put(None)
+            self._lines.put((time.monotonic(), line))
+        self._lines.put((time.monotonic(), None))
 
     def _read_errors(self) -> None:
-        self._errors.extend(line.strip() for line in self._process.stderr or () if line.strip())
+        self._errors.extend(line.strip()[:500] for line in self._process.stderr or () if line.strip())
 
     def listen(self, until: float, *, ended: bool) -> bool:
         """Wait until it is ready to measure or has `ended`; False if neither comes before time.monotonic() is `until`."""
@@ -71,7 +72,7 @@ class Running:
             if self.figures is not None or (self.ready and not ended):
                 return True
             try:
-                line = self._lines.get(timeout=max(0.0, until - time.monotonic()))
+                said, line = self._lines.get(timeout=max(0.0, until - time.monotonic()))
             except queue.Empty:
                 return False
             if line is None:
@@ -79,7 +80,7 @@ class Running:
                 return True
             kind, _, text = line.partition(" ")
             if kind == "@ready":
-                self.ready, self.ready_after = True, time.monotonic() - self.started
+                self.ready, self.ready_after = True, said - self.started
             elif kind == "@partial":
                 self._partial = json.loads(text)
             elif kind == "@result":
@@ -98,9 +99,15 @@ class Running:
             with suppress(ProcessLookupError):
                 os.killpg(self._process.pid, signal.SIGKILL)
         try:
-            self._process.wait(20)
+            self._process.wait(10)
         except subprocess.TimeoutExpired:
             os.killpg(self._process.pid, signal.SIGKILL)
+        for reader in self._readers:
+            reader.join(5)
+        for pipe in (self._process.stdin, self._process.stdout, self._process.stderr):
+            if pipe is not None:
+                with suppress(OSError):
+                    pipe.close()
         record: dict[str, Any] = {"state": "done", "seconds": time.monotonic() - self.started, "ready_s": self.ready_after}
         if self.figures is None:
             lines = list(self._errors)
