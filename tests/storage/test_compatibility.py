@@ -7,7 +7,16 @@ from dataclasses import replace
 
 import pytest
 
-from dreamerjax.config.schema import BinsConfig, BinSpacing, Config, EnvConfig, ModelConfig, OptimConfig, TrainConfig
+from dreamerjax.config.schema import (
+    BinsConfig,
+    BinSpacing,
+    ComputeDtype,
+    Config,
+    EnvConfig,
+    ModelConfig,
+    OptimConfig,
+    TrainConfig,
+)
 from dreamerjax.core.errors import UserError
 from dreamerjax.core.types import ActionSpec, EnvSpec, ObservationSpec
 from dreamerjax.storage.compatibility import fingerprint, require_same
@@ -26,6 +35,11 @@ def test_survives_json() -> None:
 def test_training_dynamics_stay_out() -> None:
     other = Config(train=TrainConfig(seed=5, batch_size=3), optim=OptimConfig(model_lr=1.0), env=EnvConfig(num_envs=9))
     assert fingerprint(other, SPEC) == BASE
+
+
+def test_what_products_are_computed_in_stays_out() -> None:
+    """The parameters are float32 in any case, so a checkpoint of one is one of the other."""
+    assert fingerprint(Config(model=ModelConfig(compute_dtype=ComputeDtype.bfloat16)), SPEC) == BASE
 
 
 @pytest.mark.parametrize(
