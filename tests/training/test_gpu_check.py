@@ -17,13 +17,13 @@ from experiments.accelerator.table import markdown
 def test_a_wave_records_what_ends_well_what_fails_and_what_is_late(tmp_path: Path) -> None:
     fails = Job("fails", "update", {"case": {"size": "gigantic"}, "work": []})
     late = Job("late", "device", {"size": 64}, budget=0.0)
-    works = Job("works", "device", {"size": 64})
+    works = Job("device", "device", {"size": 64})
     results = gpu_check.Results(tmp_path, [late, fails, works], 240.0)
     gpu_check.run_wave([late, fails, works], results, time.monotonic() + 240.0)
     recorded = json.loads((tmp_path / "results.json").read_text())["jobs"]
-    assert {name: job["state"] for name, job in recorded.items()} == {"works": "done", "fails": "failed", "late": "late"}
-    assert recorded["works"]["figures"]["platform"] == "cpu"
-    assert recorded["works"]["figures"]["float32_tflops"] > 0
+    assert {name: job["state"] for name, job in recorded.items()} == {"device": "done", "fails": "failed", "late": "late"}
+    assert recorded["device"]["figures"]["platform"] == "cpu"
+    assert recorded["device"]["figures"]["float32_tflops"] > 0
     assert "gigantic" in recorded["fails"]["error"]
     assert recorded["late"]["error"].startswith("not ready after")
     table = (tmp_path / "RESULTS.md").read_text()
