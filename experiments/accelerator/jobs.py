@@ -124,4 +124,5 @@ def fast_jobs() -> list[Job]:
     ]
     first = checks(TINY_WORK, size="tiny", updates=10, matmul=256, solve=TINY_RUN)
     jobs = [*first, flops_job(cases, TINY_WORK), *(update_job(case, TINY_WORK) for case in cases)]
-    return [replace(job, budget=600.0) for job in jobs]
+    quick = {"XLA_FLAGS": "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"}
+    return [replace(job, budget=600.0, environment={**quick, **job.environment}) for job in jobs]
