@@ -24,7 +24,7 @@ SINKS_VENV := $(VENV)-sinks
 SINKS_LOCK := requirements/sinks.txt
 EXTRAS_LOCK := requirements/extras.txt
 GPU_SITE ?= /tmp/dreamerjax-site
-GPU_PACKAGES := cloudpickle|farama-notifications|filelock|gymnasium|hydra-core|omegaconf|rich|tensorboardx
+GPU_PACKAGES := cloudpickle|farama-notifications|filelock|gymnasium|hydra-core|omegaconf|orbax-checkpoint|rich|tensorboardx
 GPU_PLATFORMS := $(foreach version,2_28 2_27 2_17,--platform manylinux_$(version)_x86_64) --platform manylinux2014_x86_64
 COMPILE = $(UV) compile pyproject.toml --universal --python-version 3.11 --no-header --no-annotate --no-emit-index-url --quiet
 

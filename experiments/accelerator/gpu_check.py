@@ -28,7 +28,7 @@ from pathlib import Path
 from typing import Any
 
 from dreamerjax.core.files import write_json, write_text
-from experiments.accelerator.jobs import Job, all_jobs, fast_jobs
+from experiments.accelerator.jobs import WAVE, Job, all_jobs, fast_jobs
 from experiments.accelerator.table import markdown
 
 HERE = Path(__file__).resolve().parent
@@ -174,17 +174,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--out", type=Path, default=HERE, help="folder of results.json and RESULTS.md")
     parser.add_argument("--limit", type=float, default=330.0, help="seconds for everything")
-    parser.add_argument("--wave", type=int, default=0, help="jobs that compile side by side; 0: one a core")
+    parser.add_argument("--wave", type=int, default=WAVE, help="jobs that compile side by side")
     parser.add_argument("--only", default="", help="a regular expression for the names of the jobs")
     parser.add_argument("--fast", action="store_true", help="tiny sizes, on whatever there is, to try the script itself")
     options = parser.parse_args(argv)
     deadline = time.monotonic() + options.limit
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     jobs = [job for job in (fast_jobs() if options.fast else all_jobs()) if re.search(options.only, job.name)]
-    width = options.wave or len(os.sched_getaffinity(0))
     results = Results(options.out, jobs, options.limit)
     while jobs and time.monotonic() + 30 < deadline:
-        wave, jobs = jobs[:width], jobs[width:]
+        wave, jobs = jobs[: options.wave], jobs[options.wave :]
         run_wave(wave, results, deadline)
     states = [record["state"] for record in results.data["jobs"].values()]
     print(f"{states.count('done')} of {len(states)} jobs done; see {options.out / 'RESULTS.md'}")
