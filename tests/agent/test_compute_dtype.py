@@ -78,7 +78,7 @@ def test_an_update_in_bfloat16_is_close_to_one_in_float32(full: Updated, half: U
 
 
 def test_the_loops_of_an_accelerator_change_rounding_alone(full: Updated) -> None:
-    other = update(replace(NETWORKS, loops=replace(ACCELERATOR, unroll=4)))
+    other = update(replace(NETWORKS, loops=ACCELERATOR))
     for name, value in full[1].items():
         np.testing.assert_allclose(other[1][name], value, rtol=1e-3, atol=1e-4, err_msg=name)
     np.testing.assert_allclose(changes(other[0]), changes(full[0]), atol=1e-5)
