@@ -24,18 +24,18 @@ SINKS_VENV := $(VENV)-sinks
 SINKS_LOCK := requirements/sinks.txt
 EXTRAS_LOCK := requirements/extras.txt
 GPU_SITE ?= /tmp/dreamerjax-site
-GPU_PACKAGES := cloudpickle|farama-notifications|filelock|gymnasium|hydra-core|omegaconf|orbax-checkpoint|rich|tensorboardx
+GPU_PACKAGES := cloudpickle|farama-notifications|filelock|gymnasium|hydra-core|omegaconf|orbax-checkpoint|rich|tensorboardx|tensorstore
 GPU_PLATFORMS := $(foreach version,2_28 2_27 2_17,--platform manylinux_$(version)_x86_64) --platform manylinux2014_x86_64
 COMPILE = $(UV) compile pyproject.toml --universal --python-version 3.11 --no-header --no-annotate --no-emit-index-url --quiet
 
-.PHONY: help install extras train bench bench-stability gpu-check gpu-wheels test test-fast test-sinks lint format docs docs-check lock clean
+.PHONY: help install extras train bench bench-stability bench-suite gpu-check gpu-wheels test test-fast test-sinks lint format docs docs-check lock clean
 
 help:  ## list the targets
 	@sed -nE 's/^([a-z-]+):.*## (.*)/\1\t\2/p' Makefile | expand -t 14
 
 install: $(STAMP)  ## make the environment with the pinned packages
 
-extras: $(VENV)/.extras  ## add the environments of the extras: Atari, Crafter, DeepMind Control, Minigrid
+extras: $(VENV)/.extras  ## add the environments of the extras: Atari, Box2D, Crafter, DeepMind Control, MinAtar, Minigrid
 
 train: $(STAMP)  ## train on CartPole-v1 from state until it is solved
 	$(BIN)/python -m dreamerjax.train +experiment=cartpole $(ARGS)
@@ -45,6 +45,9 @@ bench: $(STAMP)  ## measure updates, collection and replay on this machine
 
 bench-stability: $(STAMP)  ## solve CartPole-v1 with ten seeds, then see whether they stay solved
 	$(BIN)/python experiments/stay_solved/run.py $(ARGS)
+
+bench-suite: $(STAMP) extras  ## measure the defaults on many tasks and seeds (hours; a part: ARGS="--tasks dmc6")
+	$(BIN)/python experiments/suite/run.py $(ARGS)
 
 # On a bare machine with a GPU, Python 3.12 and JAX: `make gpu-wheels` elsewhere, then `make gpu-check GPU_PYTHON=python3` there.
 gpu-check:  ## measure everything on a machine with a GPU in six minutes (ARGS=--fast: try it without one)
@@ -91,7 +94,7 @@ docs: $(STAMP)  ## write docs/configuration.md from the schema
 lock: $(STAMP)  ## pin the dependencies again (newest versions: ARGS=--upgrade)
 	$(COMPILE) --extra dev --output-file $(LOCK) $(ARGS)
 	$(COMPILE) --extra mlflow --extra wandb --constraint $(LOCK) --output-file $(SINKS_LOCK) $(ARGS)
-	$(COMPILE) --extra atari --extra crafter --extra dmc --extra minigrid --constraint $(LOCK) --output-file $(EXTRAS_LOCK) $(ARGS)
+	$(COMPILE) --extra atari --extra crafter --extra dmc --extra minigrid --extra minatar --extra box2d --constraint $(LOCK) --output-file $(EXTRAS_LOCK) $(ARGS)
 
 clean:  ## remove build products and caches, not .venv or runs
 	rm -rf build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

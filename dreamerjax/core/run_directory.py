@@ -25,8 +25,11 @@ PACKAGES = ("jax", "jaxlib", "flax", "optax", "numpy", "gymnasium", "orbax-check
 STAMP_LENGTH = len("2026-01-31_235959")
 
 
-def git_state(checkout: Path) -> tuple[str | None, bool | None]:
-    """(commit, whether anything is uncommitted) of the git checkout with its top at `checkout`; else (None, None)."""
+def git_state(checkout: Path, *paths: str) -> tuple[str | None, bool | None]:
+    """(commit, whether anything is uncommitted) of the git checkout with its top at `checkout`; else (None, None).
+
+    With paths: the newest commit that changed any of them, and whether anything of them is uncommitted.
+    """
     environment = {key: value for key, value in os.environ.items() if not key.startswith("GIT_")}
 
     def git(*arguments: str) -> str:
@@ -37,7 +40,7 @@ def git_state(checkout: Path) -> tuple[str | None, bool | None]:
     try:
         if Path(git("rev-parse", "--show-toplevel")).resolve() != checkout.resolve():
             return None, None
-        return git("rev-parse", "HEAD"), bool(git("status", "--porcelain"))
+        return git("rev-list", "-1", "HEAD", "--", *paths) or None, bool(git("status", "--porcelain", "--", *paths))
     except (OSError, subprocess.SubprocessError):
         return None, None
 

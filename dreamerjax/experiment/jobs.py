@@ -1,4 +1,4 @@
-"""One training process of an experiment: its command line, its log, what became of it."""
+"""One training process: its command line, its log, what became of it; and what it is of a run of an experiment."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -29,50 +30,26 @@ def hold(file: Path, taken: str) -> AbstractContextManager[Any]:
         raise UserError(taken, exit_code=1) from None
 
 
-@dataclass(frozen=True)
-class Job:
-    """One (arm, seed) of an experiment, below `root`."""
-
-    experiment: Experiment
-    arm: Arm
-    seed: int
-    root: Path
+class Work(ABC):
+    """A run that a training process begins, or goes on with."""
 
     @property
+    @abstractmethod
     def name(self) -> str:
         """Of the run and its log."""
-        return run_name(self.arm.name, self.seed)
 
     @property
-    def directory(self) -> Path:
-        """Of the experiment's runs."""
-        return self.root / self.experiment.slug
-
-    @property
+    @abstractmethod
     def log(self) -> Path:
         """What the process prints."""
-        return self.directory / "logs" / f"{self.name}.log"
 
+    @abstractmethod
     def state(self) -> ExperimentRun:
-        """Where the run stands now; raises UserError if it has another configuration than its arm."""
-        key = (self.arm.name, self.seed)
-        return unchanged(self.experiment, {key: runs(self.experiment, self.root)[key]})[key]
+        """Where the run stands now; raises UserError if it has another configuration than it should."""
 
+    @abstractmethod
     def command(self, state: ExperimentRun) -> list[str]:
         """The command line that begins the run, or goes on with it."""
-        script = self.arm.script
-        program = [sys.executable, *([str(self.experiment.directory / script)] if script else ["-m", "dreamerjax.train"])]
-        if state.path is not None and state.resumable:
-            return [*program, f"resume={state.path}"]
-        hypothesis = self.experiment.hypothesis
-        own = {
-            "train.seed": str(self.seed),
-            "run.root": quoted(str(self.directory)),
-            "run.name": self.name,
-            "run.hypothesis": quoted(f"{hypothesis.change} -> {hypothesis.expect}"),
-            "run.primary_metric": quoted(self.experiment.metric.name),
-        }
-        return [*program, *self.experiment.common, *self.arm.overrides, *(f"{key}={value}" for key, value in own.items())]
 
     def start(self, cores: Sequence[int]) -> Process:
         """Start or continue the run on these cores.
@@ -98,11 +75,53 @@ class Job:
         return Process(self, popen, lock, log, began, resumed=state.resumable)
 
 
+@dataclass(frozen=True)
+class Job(Work):
+    """One (arm, seed) of an experiment, below `root`."""
+
+    experiment: Experiment
+    arm: Arm
+    seed: int
+    root: Path
+
+    @property
+    def name(self) -> str:
+        return run_name(self.arm.name, self.seed)
+
+    @property
+    def directory(self) -> Path:
+        """Of the experiment's runs."""
+        return self.root / self.experiment.slug
+
+    @property
+    def log(self) -> Path:
+        return self.directory / "logs" / f"{self.name}.log"
+
+    def state(self) -> ExperimentRun:
+        key = (self.arm.name, self.seed)
+        return unchanged(self.experiment, {key: runs(self.experiment, self.root)[key]})[key]
+
+    def command(self, state: ExperimentRun) -> list[str]:
+        script = self.arm.script
+        program = [sys.executable, *([str(self.experiment.directory / script)] if script else ["-m", "dreamerjax.train"])]
+        if state.path is not None and state.resumable:
+            return [*program, f"resume={state.path}"]
+        hypothesis = self.experiment.hypothesis
+        own = {
+            "train.seed": str(self.seed),
+            "run.root": quoted(str(self.directory)),
+            "run.name": self.name,
+            "run.hypothesis": quoted(f"{hypothesis.change} -> {hypothesis.expect}"),
+            "run.primary_metric": quoted(self.experiment.metric.name),
+        }
+        return [*program, *self.experiment.common, *self.arm.overrides, *(f"{key}={value}" for key, value in own.items())]
+
+
 @dataclass
 class Process:
     """A job that runs."""
 
-    job: Job
+    job: Work
     popen: subprocess.Popen[bytes]
     lock: AbstractContextManager[Any]
     log: IO[str]
@@ -120,12 +139,13 @@ class Process:
             return f"killed by {signal.Signals(-code).name}"
         if code > 128:
             return "interrupted"
-        return self._last_line() or state.error or f"exit code {code}"
+        return last_words(self.job.log, self.began) or state.error or f"exit code {code}"
 
-    def _last_line(self) -> str:
-        """What it said last, as a rule `error: ...`."""
-        with self.job.log.open("rb") as file:
-            file.seek(self.began)
-            lines = file.read().decode(errors="replace").strip().splitlines()
-        errors = [line for line in lines if line.startswith("error: ")]
-        return (errors or lines or [""])[-1].strip().removeprefix("error: ")
+
+def last_words(log: Path, began: int = 0) -> str:
+    """What a process said last, as a rule `error: ...`, in what follows so many bytes of its log."""
+    with log.open("rb") as file:
+        file.seek(began)
+        lines = file.read().decode(errors="replace").strip().splitlines()
+    errors = [line for line in lines if line.startswith("error: ")]
+    return (errors or lines or [""])[-1].strip().removeprefix("error: ")

@@ -18,7 +18,7 @@ from dreamerjax.experiment import spec
 from dreamerjax.experiment.cluster import Cluster, require, run_on_cluster
 from dreamerjax.experiment.cores import shares
 from dreamerjax.experiment.design import Experiment, Status
-from dreamerjax.experiment.jobs import Job, Process, hold
+from dreamerjax.experiment.jobs import Job, Process, Work, hold
 from dreamerjax.experiment.states import runs, unchanged
 from dreamerjax.training.runtime import Stop, stop_on_signals
 
@@ -69,7 +69,7 @@ def run(
         todo = [job for job in selected if states[job.arm.name, job.seed].state != "finished"]
         print(f"{experiment.slug}: {len(selected)} runs, {len(selected) - len(todo)} of them finished before", flush=True)
         with stop_on_signals() as stop:
-            errors = run_on_cluster(todo, cluster, stop) if cluster else _run_here(todo, jobs, stop)
+            errors = run_on_cluster(todo, cluster, stop) if cluster else run_here(todo, jobs, stop)
         print_summary(experiment, root)
     unfinished = [job.name for job in todo if job.name not in errors or errors[job.name] is not None]
     return stop.exit_code or int(bool(unfinished))
@@ -88,8 +88,11 @@ def print_summary(experiment: Experiment, root: Path) -> None:
     Console().print(table)
 
 
-def _run_here(todo: Sequence[Job], jobs: int, stop: Stop) -> dict[str, str | None]:
-    """Each job's error by its name, None where its run is finished; without those that a signal kept from starting."""
+def run_here(todo: Sequence[Work], jobs: int, stop: Stop) -> dict[str, str | None]:
+    """Run so many jobs at once, each in a process with its own share of the cores, and say how each begins and ends.
+
+    Returns each job's error by its name, None where its run is finished; without those that a signal kept from starting.
+    """
     waiting, free = list(todo), shares(jobs)
     running: list[tuple[Process, list[int], float]] = []
     errors: dict[str, str | None] = {}

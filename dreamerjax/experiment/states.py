@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -44,16 +45,27 @@ def runs(experiment: Experiment, root: str | Path = "runs") -> dict[tuple[str, i
     Of several directories for the same arm and seed (killed before a first checkpoint, failed and tried again) the one
     that got furthest counts, and it alone.
     """
-    found: dict[str, list[ExperimentRun]] = defaultdict(list)
-    for path in sorted((Path(root) / experiment.slug).glob("*/")):
-        meta = read_json_object(path / "meta.json")
-        if meta.get("kind") == KIND and (path / "config.yaml").is_file():
-            found[str(meta.get("name"))].append(_state(path, experiment.metric))
+    found = by_name(Path(root) / experiment.slug)
     return {
-        (arm.name, seed): max(found[run_name(arm.name, seed)], key=_progress, default=MISSING)
+        (arm.name, seed): furthest(found.get(run_name(arm.name, seed), ()), experiment.metric)
         for seed in experiment.seeds
         for arm in experiment.arms
     }
+
+
+def by_name(directory: Path) -> dict[str, list[Path]]:
+    """The run directories in a directory, oldest first, by the names of the runs."""
+    found: dict[str, list[Path]] = defaultdict(list)
+    for path in sorted(directory.glob("*/")):
+        meta = read_json_object(path / "meta.json")
+        if meta.get("kind") == KIND and (path / "config.yaml").is_file():
+            found[str(meta.get("name"))].append(path)
+    return found
+
+
+def furthest(paths: Iterable[Path], metric: Metric) -> ExperimentRun:
+    """The state of the run directory that got furthest towards the metric's budget; `MISSING` if there is none."""
+    return max((_state(path, metric) for path in paths), key=_progress, default=MISSING)
 
 
 def unchanged(experiment: Experiment, states: dict[tuple[str, int], ExperimentRun]) -> dict[tuple[str, int], ExperimentRun]:

@@ -63,6 +63,23 @@ def estimate(values: np.ndarray, confidence: float) -> Estimate:
     return _bootstrap((values,), interquartile_mean, confidence)
 
 
+def across_tasks(scores: Sequence[np.ndarray], statistic: Callable[..., Any], confidence: float) -> Estimate:
+    """A statistic, `statistic(values [..., n], axis)`, of the scores [n_i] of several tasks, each of which weighs the same.
+
+    With two seeds of each task or more it is of all runs together, and the bootstrap is stratified: seeds are drawn within
+    their task (Agarwal et al. 2021). Where a task has one seed alone, it is of the tasks' means, and tasks are drawn.
+    """
+    if min(len(values) for values in scores) < 2:
+        return _bootstrap((np.array([np.mean(values) for values in scores]),), statistic, confidence)
+    count = np.lcm.reduce([len(values) for values in scores])
+
+    def together(*samples: np.ndarray, axis: int) -> Any:
+        evened = [np.repeat(sample, count // sample.shape[axis], axis) for sample in samples]
+        return statistic(np.concatenate(evened, axis), axis=axis)
+
+    return _bootstrap(scores, together, confidence)
+
+
 def common_grid(curves: Sequence[tuple[np.ndarray, np.ndarray]]) -> tuple[np.ndarray, np.ndarray]:
     """Curves (x [n_i], y [n_i]) on one grid: x [g] and y [curves, g], by linear interpolation and never beyond any curve.
 

@@ -20,9 +20,9 @@ from dreamerjax.envs.extras import EXTRAS
 from dreamerjax.envs.factory import find_registration
 from tests.envs.extra_envs import make, need, play, same
 
-PACKAGES = {"atari": "ale_py", "crafter": "crafter", "dmc": "dm_control", "minigrid": "minigrid"}
+PACKAGES = {"atari": "ale_py", "crafter": "crafter", "dmc": "dm_control", "minatar": "minatar", "minigrid": "minigrid"}
 PICTURES = ("atari/Pong", "crafter/reward", "minigrid/DoorKey-5x5")
-IDS = ("dmc/cartpole_swingup", "dmc/reacher_easy", *PICTURES)
+IDS = ("dmc/cartpole_swingup", "dmc/reacher_easy", "minatar/Asterix", *PICTURES)
 
 
 def picture(height: int, width: int) -> Box:
@@ -47,6 +47,7 @@ def numbers(*shape: int) -> Box:
             Box(-1.0, 1.0, (6,), np.float64),
             1000,
         ),
+        ("minatar/Breakout", {}, Box(0, 1, (10, 10, 4), bool), Discrete(3), 1000),
         ("minigrid/Empty-5x5", {}, Dict({"direction": Discrete(4), "image": picture(63, 63)}), Discrete(7), None),
         (
             "minigrid/MultiRoom-N4-S5",
@@ -98,6 +99,7 @@ def test_subprocesses_step_as_this_process_does(env_id: str) -> None:
         ("atari/pong", "Pong"),
         ("crafter/rewards", "reward"),
         ("dmc/cartpole_swing_up", "cartpole_swingup"),
+        ("minatar/breakout", "Breakout"),
         ("minigrid/Empty-5x4", "Empty-5x5"),
     ],
 )

@@ -6,7 +6,7 @@ import importlib
 
 from dreamerjax.core.errors import UserError
 
-EXTRAS = ("atari", "crafter", "dmc", "minigrid")
+EXTRAS = ("atari", "crafter", "dmc", "minatar", "minigrid")
 
 
 def register(env_id: str) -> None:
