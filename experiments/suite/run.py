@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from PIL import Image
 
 from dreamerjax.config.cli import load_config
 from dreamerjax.config.overrides import quoted
@@ -319,9 +320,11 @@ def draw(results: dict[str, Any], path: Path) -> None:
             if (demand := TASKS[name].demand) is not None:
                 axes.axhline(demand.value, **style.REFERENCE, label="demanded")
         found = {label: handle for axes in figure.axes for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)}
-        figure.legend(found.values(), found.keys(), loc="outside lower center", ncols=4)
+        figure.legend(found.values(), found.keys(), loc="outside upper right", ncols=4)
         figure.supxlabel("thousand environment frames")
         style.save(figure, path)
+    with Image.open(path) as picture:
+        picture.quantize(32).save(path, optimize=True)  # a third of the size, and it is committed for each version
 
 
 def train(runs: Sequence[Run], directory: Path, record: dict[str, Any]) -> int:

@@ -47,7 +47,7 @@ def numbers(*shape: int) -> Box:
             Box(-1.0, 1.0, (6,), np.float64),
             1000,
         ),
-        ("minatar/Breakout", {}, Box(0, 1, (10, 10, 4), bool), Discrete(3), 1000),
+        ("minatar/Breakout", {}, Box(0, 1, (10, 10, 4), np.bool_), Discrete(3), 1000),  # type: ignore[arg-type]
         ("minigrid/Empty-5x5", {}, Dict({"direction": Discrete(4), "image": picture(63, 63)}), Discrete(7), None),
         (
             "minigrid/MultiRoom-N4-S5",

@@ -219,7 +219,7 @@ def test_results_of_other_runs_are_kept_and_those_of_another_commit_are_not(suit
     assert found == [("walker_walk", 0, None), ("Acrobot-v1", 0, None), ("Acrobot-v1", 1, "missing")]
     assert "- `Acrobot-v1` seed 1: missing" in (tmp_path / "here" / "REPORT.md").read_text()
     assert (tmp_path / "here" / "REPORT.md").read_text().endswith("## Notes\n")
-    assert 10_000 < (tmp_path / "here" / "curves.png").stat().st_size < 150_000
+    assert 3_000 < (tmp_path / "here" / "curves.png").stat().st_size < 150_000
     other = suite.gather([], {**record, "commit": "fedcba"})
     assert other["runs"] == []
 

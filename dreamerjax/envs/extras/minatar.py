@@ -11,7 +11,7 @@ from minatar.gym import BaseEnv, register_envs
 STEPS = 1_000  # of an episode: MinAtar itself has no limit, and a ball can fly for ever
 
 
-class MinAtar(BaseEnv):  # type: ignore[misc]
+class MinAtar(BaseEnv):
     """A game; observations are bool [10, 10, channels]. An episode is a matter of its seed and actions."""
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[np.ndarray, dict[str, Any]]:
