@@ -105,7 +105,7 @@ def run(config: EvaluateConfig) -> int:
     started = time.monotonic()
     keep_programs()
     agent = Agent.load(config.run, checkpoint=config.checkpoint.value, root=config.root)
-    evaluator = Evaluator(agent.config, agent.spec, agent.networks, config.seed, most_envs=config.num_envs)
+    evaluator = Evaluator(agent.config, agent.networks, config.seed, most_envs=config.num_envs)
     try:
         with Film(agent.config.env) if config.video else nullcontext() as film:
             evaluate(agent, evaluator, config, started)

@@ -1,4 +1,10 @@
-"""Exceptions whose message is meant for the user."""
+"""Exceptions whose message is meant for the user, and warnings."""
+
+from __future__ import annotations
+
+import sys
+from contextlib import suppress
+from functools import cache
 
 
 class UserError(Exception):
@@ -17,3 +23,14 @@ class EnvironmentFault(UserError):
 
     def __init__(self, message: str) -> None:
         super().__init__(message, exit_code=1)
+
+
+class Interrupt(KeyboardInterrupt):
+    """A second Ctrl-C, while the first one's end is still waited for: it tells the user's from an environment's own."""
+
+
+@cache
+def warn_once(text: str) -> None:
+    """One line on stderr, once per process and text; where nothing can be written, nothing happens."""
+    with suppress(OSError, ValueError, AttributeError):
+        print(f"warning: {text}", file=sys.stderr, flush=True)

@@ -67,7 +67,7 @@ class RunState:
         self._hyper = hyper_from_config(config)
         self.watch = self._new_watch()
         world, seed = self.world, derived_seed(config.train.seed, EVALUATION_SEED)
-        self.evaluator = Evaluator(config, world.spec, world.networks, seed)
+        self.evaluator = Evaluator(config, world.networks, seed)
 
     def _new_run(self, source: dict[str, Any] | None) -> RunDirectory:
         config, world = self.config, self.world

@@ -13,6 +13,7 @@ from types import FrameType
 import jax
 
 from dreamerjax.config.schema import Config
+from dreamerjax.core.errors import Interrupt
 
 
 def prepare(config: Config) -> None:
@@ -93,7 +94,7 @@ class Stop:
 
     def __call__(self, number: int, frame: FrameType | None) -> None:
         if self.signal is not None and number == signal.SIGINT:
-            raise KeyboardInterrupt
+            raise Interrupt
         self.signal = number
 
     @property
