@@ -66,7 +66,7 @@ def fault(name: str, method: str, error: BaseException) -> EnvironmentFault:
 
 def number(name: str, value: Any) -> float:
     """A reward: any real number that is finite as float32, also as an array of one."""
-    if not isinstance(value, float | int):
+    if type(value) is not float:
         array = np.asarray(value)
         if array.size != 1 or array.dtype.kind not in "biuf":
             raise NotAcceptedError(f"{name} must be a number, is {described(value)}")
@@ -78,7 +78,7 @@ def number(name: str, value: Any) -> float:
 
 def flag(name: str, value: Any) -> bool:
     """An end of an episode: a bool, or what is one as a number or as an array of one."""
-    if isinstance(value, bool | np.bool_):
+    if value is True or value is False:
         return bool(value)
     array = np.asarray(value)
     if array.size != 1 or array.dtype.kind not in "biu":

@@ -166,12 +166,15 @@ def _vector(name: str, shape: tuple[int, ...]) -> tuple[ObservationSpec, Callabl
     spec = ObservationSpec((int(np.prod(shape)),))
 
     def convert(value: Any) -> np.ndarray:
-        array = _shaped(name, value, shape)
-        if array.dtype != np.float32 and array.dtype.kind not in "biuf":
+        flat = _shaped(name, value, shape).reshape(spec.shape)
+        if flat.dtype == np.float32:
+            flat = flat.copy()
+        elif flat.dtype.kind in "biuf":
+            with np.errstate(over="ignore"):
+                flat = flat.astype(np.float32)
+        else:
             raise NotAcceptedError(f"observation {name!r} must be numbers, is {described(value)}")
-        with np.errstate(over="ignore"):
-            flat = array.astype(np.float32).reshape(spec.shape)
-        if not np.isfinite(flat).all():
+        if not np.logical_and.reduce(np.isfinite(flat)):
             raise NotAcceptedError(f"observation {name!r} must be finite, is {_listed(flat)}")
         return flat
 
