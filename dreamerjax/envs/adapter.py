@@ -12,7 +12,7 @@ import numpy as np
 
 from dreamerjax.core.errors import EnvironmentFault, warn_once
 from dreamerjax.core.types import Arrays
-from dreamerjax.envs import spaces
+from dreamerjax.envs import descriptions, spaces
 from dreamerjax.envs.boundary import NotAcceptedError, fault, faults, flag, number
 from dreamerjax.envs.image_view import ImageView
 
@@ -32,8 +32,8 @@ class Adapter(gym.Wrapper[Arrays, np.ndarray, Any, Any]):
 
     Images are shown as `view` says. Before an episode's first frame lie copies of it.
     Whatever the environment returns is copied, checked and taken as its space says, or it becomes an EnvironmentFault, as
-    does whatever it raises; in `close`, that is a warning. `restore` plays an episode again to its snapshot. `watch` is called
-    with each observation as the environment has it.
+    does whatever it raises; in `close`, that is a warning. `restore` plays an episode again to its snapshot. `remarks` are
+    about its spaces. `watch` is called with each observation as the environment has it.
 
     `info` dictionaries end here: nothing reads them, and a vector environment fails on those that differ between
     streams. Assign `pending` first and call `restore` afterwards: vector environments can pass each stream its own
@@ -47,6 +47,7 @@ class Adapter(gym.Wrapper[Arrays, np.ndarray, Any, Any]):
         self._spaces = env.observation_space, env.action_space
         self._spec = spec = spaces.env_spec(*self._spaces, view)
         self._leaves = spaces.leaves(self._spaces[0], view)
+        self.remarks = list(descriptions.remarks(self._leaves, self._spaces[1]))
         images = [name for name, entry in spec.observations.items() if entry.is_image and view.frames > 1]
         self._frames: dict[str, deque[np.ndarray]] = {name: deque(maxlen=view.frames) for name in images}
         self.to_env = spaces.action_converter(self._spaces[1])

@@ -66,13 +66,13 @@ def fault(name: str, method: str, error: BaseException) -> EnvironmentFault:
 
 def number(name: str, value: Any) -> float:
     """A reward: any real number that is finite as float32, also as an array of one."""
-    if type(value) is not float:
+    if type(value) is not float and type(value) is not int:
         array = np.asarray(value)
         if array.size != 1 or array.dtype.kind not in "biuf":
             raise NotAcceptedError(f"{name} must be a number, is {described(value)}")
         value = array.item()
     if not -LARGEST <= value <= LARGEST:
-        raise NotAcceptedError(f"{name} must be finite, is {value}")
+        raise NotAcceptedError(f"{name} must be finite, is {value!r:.40}")
     return float(value)
 
 

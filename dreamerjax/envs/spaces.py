@@ -22,6 +22,8 @@ OBSERVATIONS_SUPPORTED = (
     "MultiBinary, and Dict or Tuple of these, nested or not"
 )
 FEW = 16  # with fewer rows than this and more channels, an image is taken for one with its channels first
+MOST = 2**16  # numbers of one observation or action as the networks see it: a layer for more takes gigabytes
+TOO_LARGE = f"at most {MOST} are supported"
 SHOWN = 8  # numbers of an observation that a message shows
 AS_THEY_ARE = ImageView()
 ACTIONS_SUPPORTED = "Discrete, MultiDiscrete, and Box of floats with finite bounds low < high"
@@ -33,6 +35,7 @@ class Leaf:
 
     name: str
     path: tuple[Hashable, ...]
+    space: gym.Space[Any]
     spec: ObservationSpec
     convert: Callable[[Any], np.ndarray]  # to a copy; raises NotAcceptedError for what cannot be taken for a value of the space
 
@@ -60,7 +63,10 @@ def leaves(space: gym.Space[Any], view: ImageView = AS_THEY_ARE) -> list[Leaf]:
         if name in found:
             raise UserError(f"two observations of the environment are both named {name!r} when flattened: rename one")
         spec, convert = _observation(name, inner, view)
-        found[name] = Leaf(name, path, spec, convert)
+        if not spec.is_image and spec.encoded_size > MOST:
+            one_hot = ", one-hot" if spec.is_discrete else ""
+            raise UserError(f"observation {name!r}: {inner} is {spec.encoded_size} numbers{one_hot}; {TOO_LARGE}")
+        found[name] = Leaf(name, path, inner, spec, convert)
     if not found:
         raise UserError(f"observation space {space} holds no observation; supported: {OBSERVATIONS_SUPPORTED}")
     return list(found.values())
@@ -100,7 +106,15 @@ def action_space(spec: ActionSpec) -> gym.Space[Any]:
 
 
 def action_spec(space: gym.Space[Any]) -> ActionSpec:
-    """The agent's view of an action space. Raises UserError if it is not supported."""
+    """The agent's view of an action space. Raises UserError if it is not supported or too large."""
+    spec = _action_spec(space)
+    if spec.encoded_size > MOST:
+        one_hot = ", one-hot" if spec.is_discrete else ""
+        raise UserError(f"action space {space} is {spec.encoded_size} numbers{one_hot}; {TOO_LARGE}")
+    return spec
+
+
+def _action_spec(space: gym.Space[Any]) -> ActionSpec:
     if isinstance(space, gym.spaces.Discrete):
         return ActionSpec(sizes=(int(space.n),))
     if isinstance(space, gym.spaces.MultiDiscrete):

@@ -21,6 +21,7 @@ from dreamerjax.core.run_directory import RunDirectory, collect_meta
 from dreamerjax.core.types import ActFunction
 from dreamerjax.data.collector import Collector
 from dreamerjax.diagnostics.collapse import CollapseWatch, WatchSettings
+from dreamerjax.envs import descriptions
 from dreamerjax.envs.random_rollouts import random_policy
 from dreamerjax.storage import compatibility
 from dreamerjax.storage.checkpoints import CheckpointStore
@@ -54,6 +55,8 @@ class RunState:
         self._given = start.policy  # acting parameters that this run does not train
         self.directory = directory or self._new_run(start.source)
         self.logger = RunLogger(self.directory.path, total_steps=update_schedule.last_step(config.train), sinks=sinks)
+        for line in (descriptions.summary(self.world.spec), *(f"remark: {text}" for text in self.world.remarks)):
+            self.logger.message(line)
         profiled = range(config.profile_start, config.profile_start + config.profile_updates) if config.profile else range(0)
         self.trace = Trace(self.directory.path / "profile", profiled.start, profiled.stop, self.logger.message)
         self.latest = CheckpointStore(self.directory.checkpoints / "latest", config.run.checkpoints_to_keep)

@@ -35,6 +35,11 @@ class World:
         """The names of the observations that are images."""
         return frozenset(name for name, entry in self.spec.observations.items() if entry.is_image)
 
+    @property
+    def remarks(self) -> list[str]:
+        """What is probably not meant about the environment's spaces."""
+        return list(self.envs.get_attr("remarks")[0])
+
     def initial_state(self) -> TrainState:
         """Fresh parameters, drawn from the run's seed."""
         return jax.jit(lambda key: init_train_state(self.networks, key))(jax.random.key(self.config.train.seed))
