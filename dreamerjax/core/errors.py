@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import sys
-from contextlib import suppress
 from functools import cache
+
+from dreamerjax.core.console import say
 
 
 class UserError(Exception):
@@ -32,5 +33,4 @@ class Interrupt(KeyboardInterrupt):
 @cache
 def warn_once(text: str) -> None:
     """One line on stderr, once per process and text; where nothing can be written, nothing happens."""
-    with suppress(OSError, ValueError, AttributeError):
-        print(f"warning: {text}", file=sys.stderr, flush=True)
+    say(f"warning: {text}", sys.stderr)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dreamerjax.config.schema import Mode
+from dreamerjax.core.console import say
 from dreamerjax.core.files import write_json
+from dreamerjax.core.machine import process_seconds
 from dreamerjax.storage.logger import read_metrics
 from dreamerjax.training.outcome import Ending
 from dreamerjax.training.run_state import RunState
-from dreamerjax.training.runtime import process_seconds
 from dreamerjax.visualization.learning_curve import write_learning_curve
 
 
@@ -57,12 +58,11 @@ def say_goodbye(run: RunState, ending: Ending) -> None:
     if counters.last_return is not None and counters.best_return is not None:
         reached = f"evaluation {counters.last_return:.1f}, best {counters.best_return:.1f} at step {counters.best_step}"
     findings = [f"  finding:   {found['name']} at step {found['first_step']}\n" for found in run.watch.summary()]
-    print(
+    say(
         f"{ending.outcome} after {run.env_steps} environment steps, {counters.updates} updates, "
         f"{process_seconds():.0f} s since the process started: {reached}\n"
         f"{''.join(findings)}{dream}  evaluate:  python -m dreamerjax.evaluate run={path} episodes=100\n"
         f"  continue:  python -m dreamerjax.train resume={path}\n"
         f"  curve:     {path / 'media' / 'learning_curve.png'}\n"
-        f"  metrics:   {path / 'metrics.jsonl'} and TensorBoard events in {path}",
-        flush=True,
+        f"  metrics:   {path / 'metrics.jsonl'} and TensorBoard events in {path}"
     )
