@@ -104,6 +104,10 @@ class Collector:
         self._progress.begin(streams)
         self._reward[streams] = 0.0
 
+    def begin_again(self) -> None:
+        """Leave the present episodes, which are truncated in the replay, and begin the next: somebody used the environments."""
+        self._abandon(np.ones(self._envs.num_envs, np.bool_))
+
     def state_dict(self) -> tuple[Arrays, dict[str, Any]]:
         """Flat arrays, and what goes into JSON. The environments are described by their seeds and actions.
 

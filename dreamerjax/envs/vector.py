@@ -42,12 +42,24 @@ def make_vector_env(config: EnvConfig, num_envs: int) -> Envs:
         with construction(config.id):
             return SubprocessVectorEnv(workers, config.id)
     with ExitStack() as made:
-        envs = [made.enter_context(closing(make_env(config, None, registration, stream))) for stream in streams]
+        envs: list[Adapter] = []
+        for stream in streams:
+            with _only_once(envs):
+                envs.append(made.enter_context(closing(make_env(config, None, registration, stream))))
         _require_same_spaces(config.id, envs)
         with construction(config.id):
             vector = SyncVectorEnv([partial(_itself, env) for env in envs], copy=False, autoreset_mode=AutoresetMode.DISABLED)
         made.pop_all()
     return vector
+
+
+@contextmanager
+def _only_once(envs: list[Adapter]) -> Iterator[None]:
+    try:
+        yield
+    except UserError as error:
+        hint = "; if it can exist only once, set env.num_envs=1" if envs else ""
+        raise UserError(f"{error}{hint}") from error
 
 
 def _itself(env: Adapter) -> Adapter:

@@ -83,6 +83,7 @@ class Evaluator:
     def __init__(self, config: Config, networks: Networks, policy_seed: int, *, most_envs: int = MOST_ENVS) -> None:
         self._config, self._networks = config, networks
         self._policy_seed, self._most_envs = policy_seed, most_envs
+        self.shared: Envs | None = None  # of somebody else, who begins new episodes afterwards and closes them
         self._envs: dict[int, Envs] = {}
         self._policies: dict[tuple[Acting, int], Policy] = {}
         behavior = config.behavior
@@ -93,11 +94,7 @@ class Evaluator:
         self, agent: dict[str, Any], acting: Acting, episodes: int, seed: int, *, keep: int = 0, envs: Envs | None = None
     ) -> EvaluationResult:
         """Episodes as `play_episodes` has them, the same for the same seed; in `envs` if they are given."""
-        if envs is None:
-            count = min(episodes, self._most_envs)
-            if count not in self._envs:
-                self._envs[count] = make_vector_env(self._config.env, count)
-            envs = self._envs[count]
+        envs = envs or self.shared or self.make(episodes)
         key = acting, envs.num_envs
         if key not in self._policies:
             greedy = acting is Acting.greedy
@@ -106,6 +103,13 @@ class Evaluator:
         policy.params = acting_params(agent)
         policy.reset()
         return play_episodes(envs, policy, episodes, seed, keep=keep)
+
+    def make(self, episodes: int) -> Envs:
+        """The environments for so many episodes, made once. Raises UserError as `make_vector_env` does."""
+        count = min(episodes, self._most_envs)
+        if count not in self._envs:
+            self._envs[count] = make_vector_env(self._config.env, count)
+        return self._envs[count]
 
     def calibrate(self, agent: dict[str, Any], played: Sequence[PlayedEpisode], seed: int) -> CalibrationReport:
         """Compare the agent's dreams with episodes of its sampled policy."""

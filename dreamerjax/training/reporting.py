@@ -50,6 +50,8 @@ def evaluate(run: RunState) -> None:
         for statistic in ("mean", "std", "min", "max"):
             values[f"eval/{acting.value}/return_{statistic}"] = float(getattr(result.returns, statistic)())
         values[f"eval/{acting.value}/length_mean"] = float(result.lengths.mean())
+    if run.evaluator.shared is not None:
+        run.collector.begin_again()
     values["time/process_seconds"] = process_seconds()
     run.record(values)
     greedy, sampled = values["eval/greedy/return_mean"], values["eval/sampled/return_mean"]

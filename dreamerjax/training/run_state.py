@@ -71,6 +71,18 @@ class RunState:
         self.watch = self._new_watch()
         world, seed = self.world, derived_seed(config.train.seed, EVALUATION_SEED)
         self.evaluator = Evaluator(config, world.networks, seed)
+        self._make_evaluation_envs()
+
+    def _make_evaluation_envs(self) -> None:
+        """Now rather than after hours: where the environment exists only once, evaluations are played in the training's."""
+        train = self.config.train
+        if not (self.evaluates and train.eval_every and update_schedule.last_step(train) > train.random_steps):
+            return
+        try:
+            self.evaluator.make(train.eval_episodes)
+        except UserError as error:
+            self.evaluator.shared = self.world.envs
+            self.logger.message(f"evaluations are played in the training's environments, between its episodes: {error}")
 
     def _new_run(self, source: dict[str, Any] | None) -> RunDirectory:
         config, world = self.config, self.world

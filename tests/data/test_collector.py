@@ -350,3 +350,19 @@ def test_evaluation_stops_at_an_invalid_number() -> None:
     spec = env_spec(envs.single_observation_space, envs.single_action_space)
     with pytest.raises(UserError, match="observation 'count' must be finite"):
         play_episodes(envs, reflex(spec), 3, SEED)
+
+
+def test_evaluations_in_the_environments_of_the_training(setups: Any) -> None:
+    setup = setups("sample_envs:Faulty-v0", kwargs={"length": 30})
+    policy = reflex(setup.spec)
+    setup.collector.collect(policy, 7)
+    result = play_episodes(setup.envs, policy, 3, SEED)
+    assert result.lengths.tolist() == [30, 30, 30]
+    setup.collector.begin_again()
+    setup.collector.collect(policy, 2)
+    assert setup.collector.env_steps == 18
+    for records in setup.records():
+        assert records["is_first"].nonzero()[0].tolist() == [0, 8]
+        assert records["is_last"].nonzero()[0].tolist() == [7]
+        assert not records["is_terminal"].any()
+        assert records["count"][:, 0].tolist() == [0, 1, 2, 3, 4, 5, 6, 7, 0, 1]
