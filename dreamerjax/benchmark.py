@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import resource
 import subprocess
 import sys
 import time
@@ -26,7 +25,7 @@ from dreamerjax.agent.policy import Policy
 from dreamerjax.agent.state import Batch, TrainState, hyper_from_config, options_from_config
 from dreamerjax.config.cli import load_config
 from dreamerjax.config.schema import EnvConfig
-from dreamerjax.core.machine import machine
+from dreamerjax.core.machine import machine, peak_memory_mb
 from dreamerjax.data.collector import Collector
 from dreamerjax.envs import make_env
 from dreamerjax.envs.image_view import ImageView
@@ -112,7 +111,7 @@ def _measure(world: World, updates: int) -> dict[str, Any]:
         "update_gflop": flops / 1e9,
         "matmul_peak_gflops": peak / 1e9,
         "fraction_of_peak": flops / seconds / peak,
-        "peak_memory_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+        "peak_memory_mb": peak_memory_mb(),
         **pictures,
     }
 

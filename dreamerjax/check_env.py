@@ -20,8 +20,9 @@ from gymnasium.utils.env_checker import check_env
 from dreamerjax.config.cli import main
 from dreamerjax.config.schema import Config, EnvConfig
 from dreamerjax.core.errors import UserError
-from dreamerjax.core.types import ActionSpec, EnvSpec, ObservationSpec
+from dreamerjax.core.types import EnvSpec
 from dreamerjax.envs import env_spec, make_env, make_vector_env
+from dreamerjax.envs.descriptions import describe_action, describe_observation
 from dreamerjax.envs.findings import problems, remarks
 from dreamerjax.envs.random_rollouts import Alone, Together, play_alone, play_together
 
@@ -49,7 +50,7 @@ def run(config: Config) -> int:
     if not together.fault:
         print("\n".join(repetitions(alone, together, config.env)))
     wrong = list(problems(registered, config.model, alone, together))
-    notes = [*remarks(registered, config.model, spec, alone, together), *complaints, *spoken(caught)]
+    notes = [*env.remarks, *remarks(registered, config.model, spec, alone, together), *complaints, *spoken(caught)]
     print("\n".join(verdict(wrong, notes)))
     return 1 if wrong else 0
 
@@ -93,22 +94,6 @@ def introduction(config: EnvConfig, registered: Registration, env: gym.Env[Any, 
     yield f"what it does\n  {'action':<12} {describe_action(spec.action)}"
 
 
-def describe_observation(entry: ObservationSpec) -> str:
-    """Its shape, dtype and classes in words."""
-    if entry.is_image:
-        return f"image, uint8 {entry.shape}"
-    if not entry.is_discrete:
-        return f"float32 {entry.shape}"
-    return f"int32 {entry.shape}, {_counts(entry.classes)} classes, one-hot in {entry.encoded_size} numbers"
-
-
-def describe_action(action: ActionSpec) -> str:
-    """Its kind and encoded size in words."""
-    if not action.is_discrete:
-        return f"continuous, float32 {action.shape}, -1 to 1 between the environment's bounds"
-    return f"discrete, int32 {action.shape}, {_counts(action.sizes)} choices, one-hot in {action.encoded_size} numbers"
-
-
 def statistics(alone: Alone, spec: EnvSpec, seed: int) -> Iterator[str]:
     """Episodes, rewards and observations of the random policy."""
     stopped = "" if alone.complete or alone.fault else f" (stopped after {SECONDS_ALONE:g} s)"
@@ -150,13 +135,6 @@ def verdict(wrong: Sequence[str], notes: Sequence[str]) -> Iterator[str]:
     yield from (f"problem: {text}" for text in wrong)
     yield from (f"remark: {text}" for text in notes)
     yield f"{len(wrong) or 'no'} problem{'s' * (len(wrong) != 1)}, {len(notes) or 'no'} remark{'s' * (len(notes) != 1)}"
-
-
-def _counts(numbers: Sequence[int]) -> str:
-    """`3` or `2 + 4`; many as `4 + 4 + ... (20)`."""
-    if len(numbers) <= SHOWN:
-        return " + ".join(map(str, numbers))
-    return f"{' + '.join(map(str, numbers[:2]))} + ... ({len(numbers)} components)"
 
 
 if __name__ == "__main__":

@@ -18,10 +18,10 @@ from PIL.Image import Image
 from dreamerjax.agent.inference import Agent
 from dreamerjax.config.cli import main
 from dreamerjax.config.keys import key
-from dreamerjax.core.files import write_json
+from dreamerjax.core.files import user_path, write_json
 from dreamerjax.diagnostics.calibration import EPISODES, words
 from dreamerjax.training.evaluation import Acting, EvaluationResult, Evaluator
-from dreamerjax.training.runtime import keep_programs
+from dreamerjax.training.runtime import keep_programs, single_precision
 from dreamerjax.visualization.calibration_figures import write_calibration
 from dreamerjax.visualization.dream_film import FPS, draw_dream
 from dreamerjax.visualization.episode_film import Film
@@ -103,9 +103,10 @@ def heading(agent: Agent, config: EvaluateConfig) -> str:
 def run(config: EvaluateConfig) -> int:
     """Play the episodes, print the statistics, write them as JSON."""
     started = time.monotonic()
+    single_precision()
     keep_programs()
     agent = Agent.load(config.run, checkpoint=config.checkpoint.value, root=config.root)
-    evaluator = Evaluator(agent.config, agent.spec, agent.networks, config.seed, most_envs=config.num_envs)
+    evaluator = Evaluator(agent.config, agent.networks, config.seed, most_envs=config.num_envs)
     try:
         with Film(agent.config.env) if config.video else nullcontext() as film:
             evaluate(agent, evaluator, config, started)
@@ -135,7 +136,7 @@ def evaluate(agent: Agent, evaluator: Evaluator, config: EvaluateConfig, started
         calibration = evaluator.calibrate(agent.all_params, sampled.played, config.seed)
         report["gap"] = {name.removeprefix("gap/"): value for name, value in calibration.metrics.items()}
     name = f"evaluation_{config.checkpoint.value}_{config.policy.value}.json"
-    output = Path(config.output) if config.output else agent.run.path / name
+    output = user_path(config.output) if config.output else agent.run.path / name
     write_json(output, report)
     low, high = report["return_mean_95"]
     print(

@@ -13,13 +13,14 @@ import numpy as np
 from dreamerjax.config.cli import main
 from dreamerjax.config.schema import Config
 from dreamerjax.core.errors import UserError
+from dreamerjax.core.machine import memory_mb
 from dreamerjax.core.run_directory import RunDirectory
 from dreamerjax.data.replay import Sample
 from dreamerjax.diagnostics import surprise
 from dreamerjax.training import reporting, summary, update_schedule
 from dreamerjax.training.outcome import Ending, Outcome, decide, is_last_evaluation_due
 from dreamerjax.training.run_state import RunState
-from dreamerjax.training.runtime import Stop, memory_mb, prepare, stop_on_signals
+from dreamerjax.training.runtime import Stop, prepare, stop_on_signals
 from dreamerjax.training.world import replay_batch
 
 

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -28,9 +29,13 @@ AXIS = "devices"
 def choose_devices(count: int, batch_size: int) -> list[jax.Device]:
     """The local devices to train on; for a `count` of 0 as many of them as divide the batch.
 
-    Raises UserError when there are fewer than asked for, or the batch does not divide.
+    Raises UserError when JAX finds none, there are fewer than asked for, or the batch does not divide.
     """
-    local = jax.local_devices()
+    try:
+        local = jax.local_devices()
+    except RuntimeError as error:
+        asked = os.environ.get("JAX_PLATFORMS")
+        raise UserError(f"{f'JAX_PLATFORMS={asked}' if asked else 'JAX'}: no device can be used: {error}") from error
     if count > len(local):
         raise UserError(f"parallel.devices={count}, but JAX sees {len(local)} ({local[0].platform}); use 0 to {len(local)}")
     if count and batch_size % count:

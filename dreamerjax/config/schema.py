@@ -104,7 +104,7 @@ class TrainConfig:
     batch_length: int = key(64, "Length of each of them", "steps", least=2)
     updates_per_call: int = key(1, "Updates in one lax.scan on the device between two visits to the environment", least=1)
     random_steps: int = key(500, "What the uniformly random policy does before the first update", "steps", least=0)
-    eval_every: int = key(1_000, "Between two evaluations; 0: never", "steps", least=0, common=True)
+    eval_every: int = key(1_000, "Between two evaluations, and one at the end; 0: never", "steps", least=0, common=True)
     eval_episodes: int = key(20, "Episodes per evaluation and policy (greedy, sampled)", least=1)
     stop_at_return: float | None = key(None, "Stop when the mean of a greedy evaluation reaches this", common=True)
     checkpoint_every: int = key(2_000, "Between two checkpoints; one is always written at the end", "steps", least=1)

@@ -1,4 +1,11 @@
-"""Exceptions whose message is meant for the user."""
+"""Exceptions whose message is meant for the user, and warnings."""
+
+from __future__ import annotations
+
+import sys
+from functools import cache
+
+from dreamerjax.core.console import say
 
 
 class UserError(Exception):
@@ -17,3 +24,13 @@ class EnvironmentFault(UserError):
 
     def __init__(self, message: str) -> None:
         super().__init__(message, exit_code=1)
+
+
+class Interrupt(KeyboardInterrupt):
+    """A second Ctrl-C, while the first one's end is still waited for: it tells the user's from an environment's own."""
+
+
+@cache
+def warn_once(text: str) -> None:
+    """One line on stderr, once per process and text; where nothing can be written, nothing happens."""
+    say(f"warning: {text}", sys.stderr)

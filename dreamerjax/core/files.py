@@ -13,6 +13,14 @@ from typing import Any
 from dreamerjax.core.errors import UserError
 
 
+def user_path(path: str | Path) -> Path:
+    """A path as a user writes it: `~` is the home folder. Raises UserError where there is none."""
+    try:
+        return Path(path).expanduser()
+    except RuntimeError as error:
+        raise UserError(f"{path}: {error}") from error
+
+
 @contextmanager
 def file_faults(path: Path) -> Iterator[None]:
     """Makes a UserError that names `path` of an OSError: full disk, no permission, a file in the way; exit code 1."""

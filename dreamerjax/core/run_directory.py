@@ -18,11 +18,10 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from dreamerjax.core.errors import UserError
-from dreamerjax.core.files import file_faults, read_json_object, write_json, write_text
+from dreamerjax.core.files import file_faults, read_json_object, user_path, write_json, write_text
 
 KIND = "dreamerjax run"  # meta.json's `kind`: tells a run from any other directory
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "numpy", "gymnasium", "orbax-checkpoint", "dreamerjax")
-STAMP_LENGTH = len("2026-01-31_235959")
 
 
 def git_state(checkout: Path, *paths: str) -> tuple[str | None, bool | None]:
@@ -95,7 +94,7 @@ class RunDirectory:
     """
 
     def __init__(self, path: Path) -> None:
-        self.path = path
+        self.path = path = path.absolute()  # an environment may change the current folder
         self.config_path = path / "config.yaml"
         self.metrics = path / "metrics.jsonl"
         self.checkpoints = path / "checkpoints"
@@ -111,7 +110,7 @@ class RunDirectory:
             UserError: the directory or a file in it cannot be written; exit code 1.
         """
         stem = f"{datetime.now():%Y-%m-%d_%H%M%S}_{re.sub(r'[^A-Za-z0-9._-]+', '-', name).strip('-') or 'run'}"
-        path = Path(root) / stem
+        path = user_path(root) / stem
         with file_faults(path):
             path.parent.mkdir(parents=True, exist_ok=True)
             path = _make_unique(path)
@@ -177,8 +176,8 @@ def find_run(path: str | Path, root: str | Path = "runs") -> Path:
         UserError: nothing is there, or what is there is not a run.
     """
     if str(path) == "latest":
-        return _latest(Path(root))
-    candidates = [Path(path), Path(root) / path]
+        return _latest(user_path(root))
+    candidates = [user_path(path), user_path(root) / path]
     found = next((candidate for candidate in candidates if candidate.is_dir()), None)
     if found is None:
         raise UserError(f"no run at {path}: give a run directory, its name under {root}/, or latest")
@@ -191,7 +190,16 @@ def _latest(root: Path) -> Path:
     runs = [path for path in root.iterdir() if path.is_dir() and _is_run(path)] if root.is_dir() else []
     if not runs:
         raise UserError(f"no run under {root}/, so there is no latest one")
-    return max(runs, key=lambda run: (run.name[:STAMP_LENGTH], (run / "meta.json").stat().st_mtime_ns))
+    return max(runs, key=_created)
+
+
+def _created(run: Path) -> tuple[float, int]:
+    """When it was made, for order: whatever the time zone was that its name is written in."""
+    changed = (run / "meta.json").stat().st_mtime_ns
+    try:
+        return datetime.fromisoformat(read_json_object(run / "meta.json")["started"]).timestamp(), changed
+    except (KeyError, TypeError, ValueError):
+        return changed / 1e9, changed
 
 
 def _is_run(path: Path) -> bool:

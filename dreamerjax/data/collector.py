@@ -49,7 +49,7 @@ class Collector:
         self.env_steps = 0
         self.episodes = 0  # finished
         self._envs, self._spec, self._replay = envs, spec, replay
-        self._stepper = Stepper(envs, spec)
+        self._stepper = Stepper(envs)
         self._blank = {
             name: np.zeros((n, *shape), dtype)
             for name, (shape, dtype) in replay.fields.items()
@@ -65,8 +65,7 @@ class Collector:
 
         Latents are stored if the replay has a field for them; a policy without leaves zeros there.
 
-        Raises EnvironmentFault if an environment raises or its process dies, UserError (exit code 1) for a NaN or
-        infinite observation or reward and for a discrete observation out of range.
+        Raises EnvironmentFault if an environment raises, returns what is not valid, or its process dies.
         """
         finished: list[Episode] = []
         for _ in range(ticks):
@@ -104,6 +103,10 @@ class Collector:
         self._replay.add({**record, **last, "is_terminal": is_terminal[streams]}, streams)
         self._progress.begin(streams)
         self._reward[streams] = 0.0
+
+    def begin_again(self) -> None:
+        """Leave the present episodes, which are truncated in the replay, and begin the next: somebody used the environments."""
+        self._abandon(np.ones(self._envs.num_envs, np.bool_))
 
     def state_dict(self) -> tuple[Arrays, dict[str, Any]]:
         """Flat arrays, and what goes into JSON. The environments are described by their seeds and actions.

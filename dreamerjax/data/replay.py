@@ -6,7 +6,6 @@ their stream, counted from 0; step `s` lies in slot `s % slots`.
 
 from __future__ import annotations
 
-import os
 from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from dreamerjax.core.errors import UserError
+from dreamerjax.core.machine import memory_bytes
 from dreamerjax.core.types import Arrays
 
 Field = tuple[tuple[int, ...], Any]  # shape of one step, dtype
@@ -150,14 +150,15 @@ class Replay:
         for what, here, there in (
             ("fields", self.fields, signature),
             ("streams", self.num_streams, len(arrays["written"])),
-            ("steps per stream", self.slots, info["slots"]),
+            # A ring that was never full may go on in one of another size.
+            ("steps per stream", self.slots, info["slots"] if max(arrays["written"]) > info["slots"] else self.slots),
         ):
             if here != there:
                 raise UserError(f"the saved replay cannot be loaded: its {what} are {there}, this run's are {here}")
         self._written = np.array(arrays["written"], np.int64)
-        filled = self._filled()
+        filled, kept = self._filled(), self._newest(np.minimum(self._written, info["slots"]))
         for name, values in saved.items():
-            self._data[name][filled] = values
+            self._data[name][filled] = values[kept]
         self._queue = deque((int(stream), int(start)) for stream, start in arrays["queue"])
         self._rng.bit_generator.state = info["rng"]
 
@@ -211,10 +212,15 @@ class Replay:
         held = [np.arange(max(0, written - self.slots), written) for written in self._written.tolist()]
         return np.concatenate([offset + steps % self.slots for offset, steps in zip(self._offsets, held, strict=True)])
 
+    def _newest(self, held: np.ndarray) -> np.ndarray:
+        """Rows that fit into this ring, of arrays that hold `held` [streams] steps, stream by stream."""
+        ends = np.cumsum(held)
+        return np.concatenate([np.arange(end - min(count, self.slots), end) for end, count in zip(ends, held, strict=True)])
+
 
 def _reserve(fields: Mapping[str, Field], rows: int, nbytes: int, capacity: int) -> Arrays:
     """Zeros [rows, ...] for each field, unless they could never fit into this machine's memory."""
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    memory = memory_bytes()
     message = f"replay.capacity={capacity} needs {nbytes:,} bytes; this machine's memory is {memory:,} bytes"
     if nbytes > memory:
         raise UserError(message)

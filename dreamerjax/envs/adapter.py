@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import operator
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
-from functools import reduce
 from typing import Any
 
 import gymnasium as gym
 import numpy as np
 
-from dreamerjax.core.errors import EnvironmentFault
+from dreamerjax.core.errors import EnvironmentFault, warn_once
 from dreamerjax.core.types import Arrays
-from dreamerjax.envs import spaces
+from dreamerjax.envs import descriptions, spaces
+from dreamerjax.envs.boundary import NotAcceptedError, fault, faults, flag, number
 from dreamerjax.envs.image_view import ImageView
 
 
@@ -31,7 +31,9 @@ class Adapter(gym.Wrapper[Arrays, np.ndarray, Any, Any]):
     """Observations become a dict of flat named arrays; actions come as ActionSpec says and are translated back.
 
     Images are shown as `view` says. Before an episode's first frame lie copies of it.
-    Any exception of the environment becomes an EnvironmentFault; `restore` plays an episode again to its snapshot.
+    Whatever the environment returns is copied, checked and taken as its space says, or it becomes an EnvironmentFault, as
+    does whatever it raises; in `close`, that is a warning. `restore` plays an episode again to its snapshot. `remarks` are
+    about its spaces. `watch` is called with each observation as the environment has it.
 
     `info` dictionaries end here: nothing reads them, and a vector environment fails on those that differ between
     streams. Assign `pending` first and call `restore` afterwards: vector environments can pass each stream its own
@@ -42,29 +44,43 @@ class Adapter(gym.Wrapper[Arrays, np.ndarray, Any, Any]):
         """`name` is what faults call the environment. Raises UserError if a space is not supported."""
         super().__init__(env)
         self._name, self._view = name, view
-        spec = spaces.env_spec(env.observation_space, env.action_space, view)
-        self._leaves = spaces.leaves(env.observation_space, view)
+        self._spaces = env.observation_space, env.action_space
+        self._spec = spec = spaces.env_spec(*self._spaces, view)
+        self._leaves = spaces.leaves(self._spaces[0], view)
+        self.remarks = list(descriptions.remarks(self._leaves, self._spaces[1]))
         images = [name for name, entry in spec.observations.items() if entry.is_image and view.frames > 1]
         self._frames: dict[str, deque[np.ndarray]] = {name: deque(maxlen=view.frames) for name in images}
-        self.to_env = spaces.action_converter(env.action_space)
+        self.to_env = spaces.action_converter(self._spaces[1])
         self.observation_space: gym.Space[Any] = spaces.observation_space(spec)
         self.action_space: gym.Space[Any] = spaces.action_space(spec.action)
         self.pending: Snapshot | None = None
+        self.watch: Callable[[Any], None] = lambda observation: None
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Arrays, dict[str, Any]]:
         try:
-            observation, _ = self.env.reset(seed=seed, options=options)
+            observation, _ = self.env.reset(seed=seed, options=options or None)
+            self._require_same_spaces()
             self.begin()
+            self.watch(observation)
             return self.flatten(observation), {}
-        except Exception as error:
-            raise self._fault("reset", error) from error
+        except BaseException as error:
+            raise fault(self._name, "reset", error) from error
 
     def step(self, action: np.ndarray) -> tuple[Arrays, float, bool, bool, dict[str, Any]]:
         try:
             observation, reward, terminated, truncated, _ = self.env.step(self.to_env(action))
-            return self.flatten(observation), float(reward), bool(terminated), bool(truncated), {}
-        except Exception as error:
-            raise self._fault("step", error) from error
+            self.watch(observation)
+            ends = flag("terminated", terminated), flag("truncated", truncated)
+            return self.flatten(observation), number("reward", reward), *ends, {}
+        except BaseException as error:
+            raise fault(self._name, "step", error) from error
+
+    def render(self) -> Any:
+        with faults(self._name, "render"):
+            return self.env.render()
+
+    def close(self) -> None:
+        close_quietly(self.env, self._name)
 
     def begin(self) -> None:
         """Forget the frames of the episode before."""
@@ -72,8 +88,11 @@ class Adapter(gym.Wrapper[Arrays, np.ndarray, Any, Any]):
             frames.clear()
 
     def flatten(self, observation: Any) -> Arrays:
-        """The environment's own newest observation as flat named arrays, without a batch axis."""
-        flat = {leaf.name: leaf.convert(reduce(operator.getitem, leaf.path, observation)) for leaf in self._leaves}
+        """The environment's own newest observation as flat named arrays, without a batch axis.
+
+        Raises NotAcceptedError for one that does not fit its space, is not finite, or has a class that there is not.
+        """
+        flat = {leaf.name: leaf.convert(leaf.inside(observation)) for leaf in self._leaves}
         for name, frames in self._frames.items():
             frames.extend([flat[name]] * max(1, self._view.frames - len(frames)))
             flat[name] = np.concatenate(frames, axis=-1)
@@ -89,7 +108,7 @@ class Adapter(gym.Wrapper[Arrays, np.ndarray, Any, Any]):
         snapshot, self.pending = self.pending, None
         count, return_ = len(snapshot.actions), 0.0
         try:
-            observation, _ = self.reset(seed=snapshot.seed, options={})
+            observation, _ = self.reset(seed=snapshot.seed)
             for index, action in enumerate(snapshot.actions):
                 observation, reward, terminated, truncated, _ = self.step(action)
                 return_ += reward
@@ -102,5 +121,18 @@ class Adapter(gym.Wrapper[Arrays, np.ndarray, Any, Any]):
                 return f"observation {name!r} differs after the same seed and {count} actions"
         return "" if return_ == snapshot.return_ else f"the return differs after the same seed and {count} actions"
 
-    def _fault(self, method: str, error: Exception) -> EnvironmentFault:
-        return EnvironmentFault(f"environment {self._name} raised {type(error).__name__} in {method}: {error}")
+    def _require_same_spaces(self) -> None:
+        """Other bounds of observations are accepted: nothing depends on them."""
+        (observation, action), now = self._spaces, (self.env.observation_space, self.env.action_space)
+        if now[1] is not action and now[1] != action:
+            raise NotAcceptedError(f"its action space is now {now[1]}, it was {action}")
+        if now[0] is not observation and now[0] != observation and spaces.env_spec(*now, self._view) != self._spec:
+            raise NotAcceptedError(f"its observation space is now {now[0]}, it was {observation}")
+
+
+def close_quietly(env: gym.Env[Any, Any], name: str) -> None:
+    """End an environment; what it raises then is a warning, for nothing that was learned depends on it."""
+    try:
+        env.close()
+    except BaseException as error:
+        warn_once(str(fault(name, "close", error)))

@@ -13,7 +13,8 @@ from gymnasium.wrappers import AddRenderObservation, RepeatAction
 from dreamerjax.config.schema import EnvConfig, Pixels
 from dreamerjax.core.errors import UserError
 from dreamerjax.envs import extras
-from dreamerjax.envs.adapter import Adapter
+from dreamerjax.envs.adapter import Adapter, close_quietly
+from dreamerjax.envs.boundary import construction
 from dreamerjax.envs.image_view import ImageView
 
 
@@ -23,32 +24,36 @@ def find_registration(env_id: str) -> Registration:
     Raises UserError if the module cannot be imported, a package of the extra is missing, or the id is unknown.
     """
     module, _, name = env_id.rpartition(":")
-    try:
+    with construction(env_id):
         extras.register(env_id)
         if module:
             importlib.import_module(module)
         return gym.spec(name)
-    except UserError:
-        raise
-    except Exception as error:
-        raise UserError(f"env.id={env_id}: {type(error).__name__}: {error}") from error
 
 
-def make_env(config: EnvConfig, render_mode: str | None = None, registration: Registration | None = None) -> Adapter:
+def make_env(
+    config: EnvConfig,
+    render_mode: str | None = None,
+    registration: Registration | None = None,
+    stream: int | None = None,
+) -> Adapter:
     """The environment of the configuration, with observations and actions as its `env_spec` says.
 
     `action_repeat` sums the rewards of the repeats; `time_limit` replaces the environment's own limit and, like it,
     counts steps before repeating. `pixels` adds what `render` returns as the observation "image", once per repeated action.
-    A `registration` takes the place of the id: in a worker process, the id may not be registered.
+    A `registration` takes the place of the id: in a worker process, the id may not be registered. Faults name the `stream`.
 
     Raises UserError if the id is unknown, the environment cannot be built, or a space is not supported.
     """
     env = gymnasium_env(config, render_mode, registration)
+    name = config.id if stream is None else f"{config.id} (stream {stream})"
     try:
-        return Adapter(env, config.id, ImageView.from_config(config))
+        with construction(config.id):
+            return Adapter(env, name, ImageView.from_config(config))
     except UserError as error:
-        env.close()
-        raise UserError(f"env.id={config.id}: {error}") from error
+        close_quietly(env, name)
+        prefix = f"env.id={config.id}: "
+        raise UserError(prefix + str(error).removeprefix(prefix)) from error
 
 
 def gymnasium_env(
@@ -61,12 +66,10 @@ def gymnasium_env(
         kwargs["render_mode"] = render_mode or "rgb_array"
     if kwargs.get("render_mode") == "rgb_array":
         os.environ.setdefault("SDL_VIDEODRIVER", "dummy")  # pygame needs no screen to draw into memory
-    try:
+    with construction(config.id):
         env = gym.make(registration, max_episode_steps=config.time_limit or None, **kwargs)
         if config.action_repeat > 1:
             env = RepeatAction(env, config.action_repeat)
         if config.pixels is not Pixels.none:
             env = AddRenderObservation(env, config.pixels is Pixels.only, render_key="image")
-    except Exception as error:
-        raise UserError(f"env.id={config.id}: {type(error).__name__}: {error}") from error
     return env

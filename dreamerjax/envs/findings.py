@@ -9,12 +9,14 @@ from gymnasium.envs.registration import EnvSpec as Registration
 
 from dreamerjax.config.schema import ModelConfig
 from dreamerjax.core.types import EnvSpec
+from dreamerjax.envs.descriptions import FAINT
 from dreamerjax.envs.membership import Kind
 from dreamerjax.envs.random_rollouts import Alone, Together
 
 FAR = 100.0  # in size; the agent sees symlog, in which 100 and 101 are 0.01 apart
 STILL = 0.1  # range of a component whose part in the decoder's loss, squared errors of symlog, is next to nothing
 SMALL_RETURN = 0.1  # behavior.return_norm scales returns down to a spread of 1, never up
+LARGE = 1e4  # a reward in size; training goes on, for returns are scaled
 SLOW = 100.0  # environment steps a second
 ADVICE = "draw from self.np_random, which super().reset(seed=seed) seeds, and share nothing between environments"
 
@@ -72,6 +74,8 @@ def _ends(alone: Alone) -> Iterator[str]:
 def _rewards(alone: Alone) -> Iterator[str]:
     if not any(alone.rewards):
         yield f"no reward but 0 in {alone.steps:,} random steps: a first one is found by luck alone"
+    elif (most := max(map(abs, alone.rewards))) > LARGE:
+        yield f"rewards reach {most:.4g} in size: scale them to about 1, for small differences vanish in symlog beside them"
     elif len(alone.returns) > 1 and len(set(alone.returns)) == 1:
         yield f"every episode has the same return, {alone.returns[0]:.4g}: nothing tells a good one from a bad one yet"
     elif alone.returns and max(map(abs, alone.returns)) < SMALL_RETURN:
@@ -87,6 +91,8 @@ def _components(model: ModelConfig, spec: EnvSpec, alone: Alone) -> Iterator[str
         if spec.observations[name].is_image:
             if (low == high).all():
                 yield f"image {name!r} never changed"
+            if high.max() < FAINT:
+                yield f"image {name!r} showed only values of 0 to {high.max()}, where 255 is white: it is nearly black"
             continue
         if (constant := low == high).any():
             yield f"observation {name!r}: {_listed(constant)} never changed"

@@ -12,7 +12,6 @@ import numpy as np
 from PIL import Image
 
 from dreamerjax.config.schema import EnvConfig
-from dreamerjax.core.errors import UserError
 
 WHOLE = (0.0, 1.0, 0.0, 1.0)
 
@@ -48,7 +47,7 @@ class ImageView:
         size, is_color = self.size or whole.shape[:2], whole.shape[2] == 3
         gray = self.grayscale and is_color
         if not gray and self.crop == WHOLE and size == whole.shape[:2]:
-            return whole
+            return whole.copy()
         pictures = [whole] if is_color else np.moveaxis(whole, 2, 0)
         return np.dstack([self._resized(picture, size, gray=gray) for picture in pictures])
 
@@ -59,11 +58,3 @@ class ImageView:
         top, bottom, left, right = self.crop
         box = (left * picture.width, top * picture.height, right * picture.width, bottom * picture.height)
         return np.asarray(picture.resize((size[1], size[0]), Image.Resampling.BOX, box=box))
-
-
-def require_image(name: str, value: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    """The image, or a UserError unless it is uint8 of the shape that the space declares."""
-    if not isinstance(value, np.ndarray) or value.dtype != np.uint8 or value.shape != shape:
-        found = f"{value.dtype} {value.shape}" if isinstance(value, np.ndarray) else type(value).__name__
-        raise UserError(f"image {name!r} must be uint8 {shape} as its space says, is {found}")
-    return value

@@ -63,5 +63,13 @@ def _reason(space: gym.Space[Any], value: np.ndarray) -> tuple[Kind, str]:
     if isinstance(space, gym.spaces.Box):
         index = np.unravel_index(np.argmin((value >= space.low) & (value <= space.high)), value.shape)
         which = f"component {', '.join(map(str, index))} is" if index else "is"
-        return Kind.range, f"{which} {value[index]:g}, its bounds are {space.low[index]:g} and {space.high[index]:g}"
+        return (
+            Kind.range,
+            f"{which} {_shown(value[index])}, its bounds are {_shown(space.low[index])} and {_shown(space.high[index])}",
+        )
     return Kind.range, f"is {value}, its space {space}"
+
+
+def _shown(number: Any) -> str:
+    """As many digits as tell it from its neighbours, without needless ones."""
+    return np.format_float_positional(number, trim="-") if 1e-4 <= abs(number) < 1e6 else f"{number}".removesuffix(".0")

@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import time
-import traceback
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
+from functools import partial
 from typing import Any
 
+import gymnasium as gym
 import numpy as np
 
-from dreamerjax.core.errors import EnvironmentFault, UserError
+from dreamerjax.core.errors import EnvironmentFault
 from dreamerjax.core.types import ActFunction, ActionSpec, Arrays, EnvSpec
 from dreamerjax.envs import Adapter, Envs, Progress, Purpose, Snapshot, Stepper, episode_seed
 from dreamerjax.envs.membership import Mismatch, mismatches
-from dreamerjax.envs.stepper import require_finite_reward, require_valid
 
 
 def random_policy(action_spec: ActionSpec, rng: np.random.Generator) -> ActFunction:
@@ -70,31 +68,29 @@ def play_alone(env: Adapter, spec: EnvSpec, seed: int, steps: int, seconds: floa
     The first thing that would end training (an exception, an observation or reward that is not valid) ends this too.
     """
     result = Alone()
+    env.watch = partial(_compare, result, env.env.observation_space)
     policy = random_policy(spec.action, np.random.default_rng(seed))
     try:
         while result.steps < steps and result.seconds < seconds:
             begun = result.steps
-            with _blamed("reset"):
-                env.begin()
-                episode = episode_seed(seed, Purpose.training, 0, len(result.returns))
-                observation = _shown(env, result, _timed(result, env.env.reset, seed=episode)[0])
-            _note(result, spec, observation)
+            episode = episode_seed(seed, Purpose.training, 0, len(result.returns))
+            _note(result, _timed(result, env.reset, seed=episode)[0])
             over = False
             while not over and result.steps < steps and result.seconds < seconds:
                 action = policy({}, np.ones(1, np.bool_))[0][0]
-                with _blamed("step"):
-                    raw, reward, terminated, truncated, _ = _timed(result, env.env.step, env.to_env(action))
-                    observation, reward, over = _shown(env, result, raw), float(reward), bool(terminated or truncated)
-                require_finite_reward(np.array([reward]), result.steps)
-                _note(result, spec, observation)
+                observation, reward, terminated, truncated, _ = _timed(result, env.step, action)
+                over = terminated or truncated
+                _note(result, observation)
                 result.rewards.append(reward)
             if over:
                 result.returns.append(sum(result.rewards[begun:]))
                 result.lengths.append(result.steps - begun)
-                result.terminated.append(bool(terminated))
+                result.terminated.append(terminated)
         result.complete = result.steps >= steps
-    except UserError as error:
-        result.fault = str(error)
+    except EnvironmentFault as error:
+        result.fault = f"after environment step {result.steps}: {error}"
+    finally:
+        env.watch = lambda observation: None
     return result
 
 
@@ -105,7 +101,7 @@ def play_together(envs: Envs, spec: EnvSpec, seed: int, seconds: float) -> Toget
     """
     n, everyone = envs.num_envs, np.ones(envs.num_envs, np.bool_)
     policy = random_policy(spec.action, np.random.default_rng(seed))
-    stepper, progress = Stepper(envs, spec), Progress(n, spec.action, seed)
+    stepper, progress = Stepper(envs), Progress(n, spec.action, seed)
     reset_differs = _again(envs, progress.snapshots(stepper.reset(everyone, progress.seeds, 0)))
     observations, done, steps = stepper.reset(everyone, progress.seeds, 0), everyone, 0
     started = time.perf_counter()
@@ -139,26 +135,13 @@ def _timed(result: Alone, function: Any, *args: Any, **kwargs: Any) -> Any:
         result.seconds += time.perf_counter() - started
 
 
-def _shown(env: Adapter, result: Alone, raw: Any) -> Arrays:
-    """What the agent is shown of an observation, once it was compared with the environment's own space."""
+def _compare(result: Alone, space: gym.Space[Any], observation: Any) -> None:
+    """Compare an observation with the environment's own space."""
     result.observations += 1
-    result.outside.update(mismatches(env.env.observation_space, raw))
-    return env.flatten(raw)
+    result.outside.update(mismatches(space, observation))
 
 
-def _note(result: Alone, spec: EnvSpec, observation: Arrays) -> None:
-    require_valid(spec, {name: values[None] for name, values in observation.items()}, result.steps)
+def _note(result: Alone, observation: Arrays) -> None:
     for name, values in observation.items():
         result.low[name] = np.minimum(values, result.low.get(name, values))
         result.high[name] = np.maximum(values, result.high.get(name, values))
-
-
-@contextmanager
-def _blamed(method: str) -> Iterator[None]:
-    """An exception is the environment's fault: say which, and on which line of which file it was raised."""
-    try:
-        yield
-    except Exception as error:
-        frame = traceback.extract_tb(error.__traceback__)[-1]
-        where = f"{Path(frame.filename).name}, line {frame.lineno}"
-        raise EnvironmentFault(f"the environment raised {type(error).__name__} in {method} ({where}): {error}") from error

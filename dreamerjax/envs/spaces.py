@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterator
+from collections.abc import Callable, Hashable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +11,8 @@ import numpy as np
 
 from dreamerjax.core.errors import UserError
 from dreamerjax.core.types import ActionSpec, EnvSpec, ObservationSpec
-from dreamerjax.envs.image_view import ImageView, require_image
+from dreamerjax.envs.boundary import NotAcceptedError, described
+from dreamerjax.envs.image_view import ImageView
 
 BARE_NAME, BARE_IMAGE = "state", "image"
 # Names of the other fields of a replay record; an observation of such a name is called "observation.<name>" instead.
@@ -21,6 +22,9 @@ OBSERVATIONS_SUPPORTED = (
     "MultiBinary, and Dict or Tuple of these, nested or not"
 )
 FEW = 16  # with fewer rows than this and more channels, an image is taken for one with its channels first
+MOST = 2**16  # numbers of one observation or action as the networks see it: a layer for more takes gigabytes
+TOO_LARGE = f"at most {MOST} are supported"
+SHOWN = 8  # numbers of an observation that a message shows
 AS_THEY_ARE = ImageView()
 ACTIONS_SUPPORTED = "Discrete, MultiDiscrete, and Box of floats with finite bounds low < high"
 
@@ -31,8 +35,20 @@ class Leaf:
 
     name: str
     path: tuple[Hashable, ...]
+    space: gym.Space[Any]
     spec: ObservationSpec
-    convert: Callable[[Any], np.ndarray]
+    convert: Callable[[Any], np.ndarray]  # to a copy; raises NotAcceptedError for what cannot be taken for a value of the space
+
+    def inside(self, observation: Any) -> Any:
+        """This observation's part of the environment's own; raises NotAcceptedError if it is not there."""
+        for depth, key in enumerate(self.path):
+            try:
+                observation = observation[key]
+            except (LookupError, TypeError, AttributeError):
+                where = f"observation {'.'.join(map(str, self.path[:depth]))!r}" if depth else "observation"
+                has = f"the keys {list(observation)}" if isinstance(observation, Mapping) else described(observation)
+                raise NotAcceptedError(f"{where} must hold {key!r}, is {has}") from None
+        return observation
 
 
 def leaves(space: gym.Space[Any], view: ImageView = AS_THEY_ARE) -> list[Leaf]:
@@ -47,7 +63,10 @@ def leaves(space: gym.Space[Any], view: ImageView = AS_THEY_ARE) -> list[Leaf]:
         if name in found:
             raise UserError(f"two observations of the environment are both named {name!r} when flattened: rename one")
         spec, convert = _observation(name, inner, view)
-        found[name] = Leaf(name, path, spec, convert)
+        if not spec.is_image and spec.encoded_size > MOST:
+            one_hot = ", one-hot" if spec.is_discrete else ""
+            raise UserError(f"observation {name!r}: {inner} is {spec.encoded_size} numbers{one_hot}; {TOO_LARGE}")
+        found[name] = Leaf(name, path, inner, spec, convert)
     if not found:
         raise UserError(f"observation space {space} holds no observation; supported: {OBSERVATIONS_SUPPORTED}")
     return list(found.values())
@@ -87,7 +106,15 @@ def action_space(spec: ActionSpec) -> gym.Space[Any]:
 
 
 def action_spec(space: gym.Space[Any]) -> ActionSpec:
-    """The agent's view of an action space. Raises UserError if it is not supported."""
+    """The agent's view of an action space. Raises UserError if it is not supported or too large."""
+    spec = _action_spec(space)
+    if spec.encoded_size > MOST:
+        one_hot = ", one-hot" if spec.is_discrete else ""
+        raise UserError(f"action space {space} is {spec.encoded_size} numbers{one_hot}; {TOO_LARGE}")
+    return spec
+
+
+def _action_spec(space: gym.Space[Any]) -> ActionSpec:
     if isinstance(space, gym.spaces.Discrete):
         return ActionSpec(sizes=(int(space.n),))
     if isinstance(space, gym.spaces.MultiDiscrete):
@@ -137,17 +164,35 @@ def is_image(space: gym.Space[Any]) -> bool:
 
 def _observation(name: str, space: gym.Space[Any], view: ImageView) -> tuple[ObservationSpec, Callable[[Any], np.ndarray]]:
     if isinstance(space, gym.spaces.Discrete):
-        return _components((int(space.n),), np.array([space.start]))
+        return _components(name, space, (int(space.n),), np.array([space.start]))
     if isinstance(space, gym.spaces.MultiDiscrete):
-        return _components(tuple(int(size) for size in space.nvec.reshape(-1)), space.start.reshape(-1))
+        return _components(name, space, tuple(int(size) for size in space.nvec.reshape(-1)), space.start.reshape(-1))
     if isinstance(space, gym.spaces.MultiBinary):
-        return _components((2,) * int(np.prod(space.shape)), np.zeros(1, np.int64))
+        return _components(name, space, (2,) * int(np.prod(space.shape)), np.zeros(1, np.int64))
     if is_image(space):
         return _image(name, space, view)
     if isinstance(space, gym.spaces.Box) and np.prod(space.shape) > 0:
-        shape = (int(np.prod(space.shape)),)
-        return ObservationSpec(shape), lambda value: np.asarray(value, np.float32).reshape(shape)
+        return _vector(name, space.shape)
     raise UserError(f"observation {name!r}: space {space} is not supported; supported: {OBSERVATIONS_SUPPORTED}")
+
+
+def _vector(name: str, shape: tuple[int, ...]) -> tuple[ObservationSpec, Callable[[Any], np.ndarray]]:
+    spec = ObservationSpec((int(np.prod(shape)),))
+
+    def convert(value: Any) -> np.ndarray:
+        flat = _shaped(name, value, shape).reshape(spec.shape)
+        if flat.dtype == np.float32:
+            flat = flat.copy()
+        elif flat.dtype.kind in "biuf":
+            with np.errstate(over="ignore"):
+                flat = flat.astype(np.float32)
+        else:
+            raise NotAcceptedError(f"observation {name!r} must be numbers, is {described(value)}")
+        if not np.logical_and.reduce(np.isfinite(flat)):
+            raise NotAcceptedError(f"observation {name!r} must be finite, is {_listed(flat)}")
+        return flat
+
+    return spec, convert
 
 
 def _image(name: str, space: gym.Space[Any], view: ImageView) -> tuple[ObservationSpec, Callable[[Any], np.ndarray]]:
@@ -158,13 +203,45 @@ def _image(name: str, space: gym.Space[Any], view: ImageView) -> tuple[Observati
             f"observation {name!r}: bytes of shape {list(shape)} are no image [height, width] or [height, width, channels]; "
             "gymnasium.wrappers.TransformObservation can move an axis, env.frame_stack stacks frames, floats are a vector"
         )
-    return ObservationSpec(view.shape(shape), is_image=True), lambda value: view.show(require_image(name, value, shape))
-
-
-def _components(classes: tuple[int, ...], start: np.ndarray) -> tuple[ObservationSpec, Callable[[Any], np.ndarray]]:
-    shape = (len(classes),)
 
     def convert(value: Any) -> np.ndarray:
-        return (np.asarray(value).reshape(shape) - start).astype(np.int32)
+        array = _shaped(name, value, shape)
+        if array.dtype != np.uint8:
+            if array.dtype.kind not in "iu" or array.min() < 0 or array.max() > 255:
+                raise NotAcceptedError(f"observation {name!r} must be bytes from 0 to 255, is {described(array)}")
+            array = array.astype(np.uint8)
+        return view.show(array)
 
-    return ObservationSpec(shape, classes), convert
+    return ObservationSpec(view.shape(shape), is_image=True), convert
+
+
+def _components(
+    name: str, space: gym.Space[Any], classes: tuple[int, ...], start: np.ndarray
+) -> tuple[ObservationSpec, Callable[[Any], np.ndarray]]:
+    spec, shape, limit = ObservationSpec((len(classes),), classes), space.shape, np.array(classes, np.uint64)
+    assert shape is not None
+
+    def convert(value: Any) -> np.ndarray:
+        array = _shaped(name, value, shape)
+        whole = array.dtype.kind in "biu" or (array.dtype.kind == "f" and bool((np.rint(array) == array).all()))
+        counted = array.astype(np.int64).reshape(spec.shape) - start if whole else np.full(spec.shape, -1)
+        if not (counted.view(np.uint64) < limit).all():
+            raise NotAcceptedError(f"observation {name!r} must be in {space}, is {_listed(array)}")
+        return counted.astype(np.int32)
+
+    return spec, convert
+
+
+def _shaped(name: str, value: Any, shape: tuple[int, ...]) -> np.ndarray:
+    """The value as an array of its space's shape; axes of length 1 may be missing or too many."""
+    array = np.asarray(value)
+    if array.shape != shape:
+        if [side for side in array.shape if side != 1] != [side for side in shape if side != 1]:
+            raise NotAcceptedError(f"observation {name!r} must have the shape {shape}, is {described(array)}")
+        array = array.reshape(shape)
+    return array
+
+
+def _listed(values: np.ndarray) -> str:
+    flat = values.reshape(-1)
+    return f"[{', '.join(map(str, flat[:SHOWN]))}{', ...' * (flat.size > SHOWN)}]"

@@ -9,7 +9,7 @@ import sys
 import types
 import warnings
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from functools import partial
 from typing import Any
 
@@ -17,12 +17,14 @@ import gymnasium as gym
 import numpy as np
 from gymnasium.envs.registration import EnvSpec as Registration
 from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv
-from gymnasium.vector.async_vector_env import AsyncState
+from gymnasium.vector.async_vector_env import AsyncState, _async_worker
 
 from dreamerjax.config.schema import EnvConfig, Vectorization
 from dreamerjax.core.child_process import die_with_parent
-from dreamerjax.core.errors import EnvironmentFault
+from dreamerjax.core.errors import EnvironmentFault, UserError
 from dreamerjax.core.types import Arrays
+from dreamerjax.envs.adapter import Adapter
+from dreamerjax.envs.boundary import construction
 from dreamerjax.envs.factory import find_registration, make_env
 
 
@@ -34,11 +36,43 @@ def make_vector_env(config: EnvConfig, num_envs: int) -> Envs:
     Raises UserError as `make_env` does.
     """
     registration = find_registration(config.id)
-    if config.vectorization is Vectorization.sync:
-        factories = [partial(make_env, config, registration=registration)] * num_envs
-        return SyncVectorEnv(factories, copy=False, autoreset_mode=AutoresetMode.DISABLED)
-    workers = [partial(_worker_env, config, registration, os.getpid(), stream) for stream in range(num_envs)]
-    return SubprocessVectorEnv(workers, config.id)
+    streams: list[int | None] = [None] if num_envs == 1 else list(range(num_envs))
+    if config.vectorization is Vectorization.subprocess:
+        workers = [partial(_worker_env, config, registration, os.getpid(), stream) for stream in streams]
+        with construction(config.id):
+            return SubprocessVectorEnv(workers, config.id)
+    with ExitStack() as made:
+        envs: list[Adapter] = []
+        for stream in streams:
+            with _only_once(envs):
+                envs.append(made.enter_context(closing(make_env(config, None, registration, stream))))
+        _require_same_spaces(config.id, envs)
+        with construction(config.id):
+            vector = SyncVectorEnv([partial(_itself, env) for env in envs], copy=False, autoreset_mode=AutoresetMode.DISABLED)
+        made.pop_all()
+    return vector
+
+
+@contextmanager
+def _only_once(envs: list[Adapter]) -> Iterator[None]:
+    try:
+        yield
+    except UserError as error:
+        hint = "; if it can exist only once, set env.num_envs=1" if envs else ""
+        raise UserError(f"{error}{hint}") from error
+
+
+def _itself(env: Adapter) -> Adapter:
+    return env
+
+
+def _require_same_spaces(env_id: str, envs: list[Adapter]) -> None:
+    for kind in ("observation_space", "action_space"):
+        spaces = [getattr(env, kind) for env in envs]
+        for stream, space in enumerate(spaces):
+            if space != spaces[0]:
+                words = kind.replace("_", " ")
+                raise UserError(f"env.id={env_id}: instances differ: stream {stream} has {words} {space}, stream 0 {spaces[0]}")
 
 
 class SubprocessVectorEnv(AsyncVectorEnv[Arrays, np.ndarray]):
@@ -50,7 +84,14 @@ class SubprocessVectorEnv(AsyncVectorEnv[Arrays, np.ndarray]):
     def __init__(self, factories: list[Any], name: str) -> None:
         self._name = name
         with _without_main_module(), self._deaths():
-            super().__init__(factories, copy=False, context="spawn", autoreset_mode=AutoresetMode.DISABLED)
+            super().__init__(factories, copy=False, context="spawn", autoreset_mode=AutoresetMode.DISABLED, worker=_worker)
+
+    def _check_spaces(self) -> None:
+        try:
+            super()._check_spaces()
+        except RuntimeError as error:
+            self._end()
+            raise UserError(f"env.id={self._name}: instances differ in their spaces: {error}") from error
 
     def step(self, actions: np.ndarray) -> Any:
         with self._deaths():
@@ -93,7 +134,7 @@ class SubprocessVectorEnv(AsyncVectorEnv[Arrays, np.ndarray]):
             return
         index, error_type, error, trace = self.error_queue.get()
         self._end()
-        if not isinstance(error, EnvironmentFault):
+        if not isinstance(error, UserError):
             message = f"environment {self._name}, stream {index}, raised {error_type.__name__}: {error}"
             error = EnvironmentFault(message)
         error.add_note(trace)
@@ -107,7 +148,20 @@ class SubprocessVectorEnv(AsyncVectorEnv[Arrays, np.ndarray]):
 Envs = SyncVectorEnv[Arrays, np.ndarray] | SubprocessVectorEnv
 
 
-def _worker_env(config: EnvConfig, registration: Registration, owner: int, stream: int) -> gym.Env[Any, Any]:
+def _worker(index: int, make: Any, pipe: Any, *rest: Any) -> None:
+    """Gymnasium's worker, which also hands on what is raised while the environment is made."""
+    errors = rest[2]
+    try:
+        env = make()
+    except UserError as error:
+        errors.put((index, type(error), error, ""))
+        pipe.recv()
+        pipe.send((None, False))
+        return
+    _async_worker(index, lambda: env, pipe, *rest)
+
+
+def _worker_env(config: EnvConfig, registration: Registration, owner: int, stream: int | None) -> gym.Env[Any, Any]:
     """An environment, and in a worker process first what makes it a good child of process `owner`.
 
     Ctrl-C is for the parent alone. Warnings come from the parent at construction and from the first stream later, not
@@ -119,8 +173,8 @@ def _worker_env(config: EnvConfig, registration: Registration, owner: int, strea
     die_with_parent(owner)  # elsewhere than on Linux, a worker ends at its next step, when its pipe is closed
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        env = make_env(config, registration=registration)
-    if stream > 0:
+        env = make_env(config, None, registration, stream)
+    if stream:
         warnings.simplefilter("ignore")
     return env
 

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from dreamerjax.core.errors import UserError
-from dreamerjax.core.files import read_json_object
+from dreamerjax.core.files import read_json_object, user_path
 from dreamerjax.experiment import spec
 from dreamerjax.experiment.design import Budget
 from dreamerjax.experiment.states import runs
@@ -74,8 +74,8 @@ def parser() -> argparse.ArgumentParser:
     def command(name: str, function: object, text: str) -> argparse.ArgumentParser:
         added = commands.add_parser(name, help=text, description=text)
         added.set_defaults(function=function)
-        added.add_argument("--root", type=Path, default=Path("runs"), help="where runs lie (default: runs)")
-        added.add_argument("--experiments", type=Path, default=Path("experiments"), help="where experiment files lie")
+        added.add_argument("--root", type=user_path, default=Path("runs"), help="where runs lie (default: runs)")
+        added.add_argument("--experiments", type=user_path, default=Path("experiments"), help="where experiment files lie")
         return added
 
     command("list", list_experiments, "list the experiments")
@@ -99,7 +99,7 @@ def parser() -> argparse.ArgumentParser:
     added.add_argument("--at", type=float, help="the budget at which to compare; needed if the runs are of unequal length")
     added.add_argument("--budget", choices=[budget.name for budget in Budget], default=Budget.env_steps.name)
     added.add_argument("--across-families", action="store_true", help="allow runs of different model families")
-    added.add_argument("--output", type=Path, help="a file for the figure")
+    added.add_argument("--output", type=user_path, help="a file for the figure")
     return top
 
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from dreamerjax.core.errors import UserError
+from dreamerjax.core.machine import cores
 from dreamerjax.experiment.jobs import Job, Process
 
 if TYPE_CHECKING:
@@ -44,7 +45,7 @@ class Task:
         """The run's error, None if it is finished. Raises UserError as `Job.start` does."""
         if self.job.state().state == "finished":
             return None
-        self.process = self.job.start(sorted(os.sched_getaffinity(0)))
+        self.process = self.job.start(cores())
         while self.process.popen.poll() is None:
             time.sleep(POLL)
         return self.process.close()

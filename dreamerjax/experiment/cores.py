@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
+from dreamerjax.core import machine
 from dreamerjax.core.child_process import die_with_parent
 
 Item = TypeVar("Item")
@@ -23,7 +24,7 @@ Item = TypeVar("Item")
 
 def shares(jobs: int) -> list[list[int]]:
     """The cores, divided among so many jobs; with more jobs than cores, several share one."""
-    cores = sorted(os.sched_getaffinity(0))
+    cores = machine.cores()
     if jobs > len(cores):
         return [[cores[job % len(cores)]] for job in range(jobs)]
     return [cores[job * len(cores) // jobs : (job + 1) * len(cores) // jobs] for job in range(jobs)]
@@ -62,7 +63,8 @@ def main(argv: Sequence[str]) -> None:
     die_with_parent(int(owner))
     for warning in (signal.SIGUSR1, signal.SIGUSR2):
         signal.signal(warning, signal.SIG_IGN)
-    os.sched_setaffinity(0, [int(core) for core in cores.split(",")])
+    if hasattr(os, "sched_setaffinity"):  # elsewhere than on Linux, the processes share all cores
+        os.sched_setaffinity(0, [int(core) for core in cores.split(",")])
     os.execv(command[0], command)
 
 

@@ -8,6 +8,8 @@ from collections import deque
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, TextIO
 
+from dreamerjax.core.console import say
+
 if TYPE_CHECKING:
     from rich.console import RenderableType
     from rich.live import Live
@@ -60,11 +62,8 @@ class ProgressDisplay:
         """Prints one line; above the panel where there is one."""
         if self._live is not None:
             self._live.console.print(text, markup=False, highlight=False)
-        elif self._stream is not None:
-            try:
-                print(text, file=self._stream, flush=True)
-            except OSError:  # a closed pipe or a full disk must not end the training
-                self._stream = None
+        elif self._stream is not None and not say(text, self._stream):
+            self._stream = None
 
     def close(self) -> None:
         """Leaves the last state of the panel standing, or prints a last line. Harmless when repeated."""

@@ -5,8 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+from dreamerjax.config.schema import TrainConfig
 from dreamerjax.diagnostics.surprise import SurpriseState
+from dreamerjax.training import update_schedule
 from dreamerjax.training.update_schedule import PacingState
+
+
+def pace_of(config: TrainConfig) -> tuple[int, float]:
+    """What decides how many updates are owed at an environment step."""
+    return config.random_steps, update_schedule.update_rate(config)
 
 
 @dataclass
@@ -28,6 +35,8 @@ class Counters:
     baseline_returns: list[float] = field(default_factory=list)
     metric_sums: dict[str, tuple[float, int]] = field(default_factory=dict)  # and counts, since the last log
     metric_count: int = 0  # updates since the last log
+    pace: tuple[int, float] | None = None  # (random steps, updates per environment step) that the updates so far were made at
+    credit: int = 0  # updates of an earlier train ratio, beyond what the present one would have owed until then
     fault: str | None = None  # an error in the middle of a tick, after which this state was saved
     seconds: float = 0.0  # spent in earlier processes of this run
 
@@ -41,8 +50,15 @@ class Counters:
 
     @property
     def owed_updates(self) -> int:
-        """Updates made on the train ratio's account."""
-        return self.updates - self.pacing.extra_updates
+        """Updates made on the train ratio's account, as if it had always been the present one."""
+        return self.updates - self.pacing.extra_updates - self.credit
+
+    def keep_pace(self, config: TrainConfig, env_steps: int) -> None:
+        """After a change of the pace, the new one counts from this environment step on: no debt, no burst."""
+        if self.pace is not None and self.pace != pace_of(config):
+            due = max(0, update_schedule.updates_due(config, env_steps, 0))
+            self.credit = self.owed_updates + self.credit - due
+        self.pace = pace_of(config)
 
     @classmethod
     def from_json(cls, saved: dict[str, Any]) -> Counters:
@@ -51,6 +67,7 @@ class Counters:
         nested = {
             "pacing": PacingState(**{**saved["pacing"], **tuples}),
             "surprise": SurpriseState(**saved["surprise"]),
+            "pace": tuple(saved["pace"]) if saved.get("pace") else None,
             "metric_sums": {key: tuple(value) for key, value in saved["metric_sums"].items()},
         }
         return cls(**{**saved, **nested})

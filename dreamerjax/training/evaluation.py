@@ -12,7 +12,7 @@ import numpy as np
 from dreamerjax.agent.policy import Policy
 from dreamerjax.agent.state import acting_params
 from dreamerjax.config.schema import Config
-from dreamerjax.core.types import ActFunction, Arrays, EnvSpec
+from dreamerjax.core.types import ActFunction, Arrays
 from dreamerjax.data.episodes import PlayedEpisode, Recorder
 from dreamerjax.diagnostics.calibration import CalibrationReport, Calibrator
 from dreamerjax.diagnostics.dream_rollout import DreamRollout, DreamWatcher
@@ -38,17 +38,15 @@ class EvaluationResult:
     played: tuple[PlayedEpisode, ...] = ()  # the first of them, as many as were asked for
 
 
-def play_episodes(
-    envs: Envs, spec: EnvSpec, policy: ActFunction, episodes: int, seed: int, *, keep: int = 0
-) -> EvaluationResult:
+def play_episodes(envs: Envs, policy: ActFunction, episodes: int, seed: int, *, keep: int = 0) -> EvaluationResult:
     """Run exactly `episodes` episodes. Number i is played by stream i modulo n, and has a seed of its own.
 
     So that short episodes are not favoured, no stream takes over another's share; one that has finished its own is
     stepped on unrecorded. The first `keep` episodes are returned step by step; they are in no replay.
-    Raises EnvironmentFault or UserError as `Collector.collect` does.
+    Raises EnvironmentFault as `Collector.collect` does.
     """
     n = envs.num_envs
-    stepper, recorder = Stepper(envs, spec), Recorder(min(keep, episodes))
+    stepper, recorder = Stepper(envs, "evaluation"), Recorder(min(keep, episodes))
     returns, lengths = np.zeros(episodes), np.zeros(episodes, np.int64)
     return_, length = np.zeros(n), np.zeros(n, np.int64)
     number, is_first, env_step = np.arange(n), np.ones(n, np.bool_), 0  # number: the episode that each stream plays
@@ -82,11 +80,10 @@ class Evaluator:
     `agent` is everywhere what `TrainState.averaged` or `Agent.all_params` has: world_model, actor, critic, statistics.
     """
 
-    def __init__(
-        self, config: Config, spec: EnvSpec, networks: Networks, policy_seed: int, *, most_envs: int = MOST_ENVS
-    ) -> None:
-        self._config, self._spec, self._networks = config, spec, networks
+    def __init__(self, config: Config, networks: Networks, policy_seed: int, *, most_envs: int = MOST_ENVS) -> None:
+        self._config, self._networks = config, networks
         self._policy_seed, self._most_envs = policy_seed, most_envs
+        self.shared: Envs | None = None  # of somebody else, who begins new episodes afterwards and closes them
         self._envs: dict[int, Envs] = {}
         self._policies: dict[tuple[Acting, int], Policy] = {}
         behavior = config.behavior
@@ -97,11 +94,7 @@ class Evaluator:
         self, agent: dict[str, Any], acting: Acting, episodes: int, seed: int, *, keep: int = 0, envs: Envs | None = None
     ) -> EvaluationResult:
         """Episodes as `play_episodes` has them, the same for the same seed; in `envs` if they are given."""
-        if envs is None:
-            count = min(episodes, self._most_envs)
-            if count not in self._envs:
-                self._envs[count] = make_vector_env(self._config.env, count)
-            envs = self._envs[count]
+        envs = envs or self.shared or self.make(episodes)
         key = acting, envs.num_envs
         if key not in self._policies:
             greedy = acting is Acting.greedy
@@ -109,7 +102,14 @@ class Evaluator:
         policy = self._policies[key]
         policy.params = acting_params(agent)
         policy.reset()
-        return play_episodes(envs, self._spec, policy, episodes, seed, keep=keep)
+        return play_episodes(envs, policy, episodes, seed, keep=keep)
+
+    def make(self, episodes: int) -> Envs:
+        """The environments for so many episodes, made once. Raises UserError as `make_vector_env` does."""
+        count = min(episodes, self._most_envs)
+        if count not in self._envs:
+            self._envs[count] = make_vector_env(self._config.env, count)
+        return self._envs[count]
 
     def calibrate(self, agent: dict[str, Any], played: Sequence[PlayedEpisode], seed: int) -> CalibrationReport:
         """Compare the agent's dreams with episodes of its sampled policy."""

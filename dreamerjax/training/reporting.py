@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from dreamerjax.core.machine import process_seconds
 from dreamerjax.data.collector import Episode
 from dreamerjax.data.episodes import PlayedEpisode
 from dreamerjax.diagnostics.calibration import EPISODES
@@ -14,7 +15,6 @@ from dreamerjax.storage.logger import EPISODE_RETURN
 from dreamerjax.training import update_schedule
 from dreamerjax.training.evaluation import Acting
 from dreamerjax.training.run_state import RunState
-from dreamerjax.training.runtime import process_seconds
 from dreamerjax.training.world import EVALUATION_SEED
 from dreamerjax.visualization.calibration_figures import write_calibration
 
@@ -50,6 +50,8 @@ def evaluate(run: RunState) -> None:
         for statistic in ("mean", "std", "min", "max"):
             values[f"eval/{acting.value}/return_{statistic}"] = float(getattr(result.returns, statistic)())
         values[f"eval/{acting.value}/length_mean"] = float(result.lengths.mean())
+    if run.evaluator.shared is not None:
+        run.collector.begin_again()
     values["time/process_seconds"] = process_seconds()
     run.record(values)
     greedy, sampled = values["eval/greedy/return_mean"], values["eval/sampled/return_mean"]

@@ -13,7 +13,9 @@ import numpy as np
 
 from dreamerjax.agent.policy import Policy
 from dreamerjax.agent.state import BEHAVIOR_LOSSES, Hyper, Params, hyper_from_config, state_from_dict, state_to_dict
-from dreamerjax.config.cli import config_to_yaml
+from dreamerjax.config.cli import config_from_yaml, config_to_yaml
+from dreamerjax.config.flat import walk
+from dreamerjax.config.keys import written
 from dreamerjax.config.schema import Config, FreeBits, Mode
 from dreamerjax.core.errors import UserError
 from dreamerjax.core.files import write_text
@@ -21,13 +23,14 @@ from dreamerjax.core.run_directory import RunDirectory, collect_meta
 from dreamerjax.core.types import ActFunction
 from dreamerjax.data.collector import Collector
 from dreamerjax.diagnostics.collapse import CollapseWatch, WatchSettings
+from dreamerjax.envs import descriptions
 from dreamerjax.envs.random_rollouts import random_policy
 from dreamerjax.storage import compatibility
 from dreamerjax.storage.checkpoints import CheckpointStore
 from dreamerjax.storage.logger import RunLogger, read_metrics
 from dreamerjax.storage.sinks import chosen_sinks
 from dreamerjax.training import update_schedule
-from dreamerjax.training.counters import Counters
+from dreamerjax.training.counters import Counters, pace_of
 from dreamerjax.training.evaluation import Evaluator
 from dreamerjax.training.runtime import Stopwatch, Trace
 from dreamerjax.training.warm_start import WarmStart, warm_start
@@ -45,7 +48,7 @@ class RunState:
         sinks = chosen_sinks(config)  # before anything is made: a package may be missing
         self.config = config
         self.started = time.monotonic()
-        self.counters = Counters()
+        self.counters = Counters(pace=pace_of(config.train))
         self.stopwatch = Stopwatch()
         self.world = build_world(config)
         self.family = compatibility.fingerprint(config, self.world.spec)
@@ -54,6 +57,11 @@ class RunState:
         self._given = start.policy  # acting parameters that this run does not train
         self.directory = directory or self._new_run(start.source)
         self.logger = RunLogger(self.directory.path, total_steps=update_schedule.last_step(config.train), sinks=sinks)
+        self.logger.message(descriptions.summary(self.world.spec))
+        for text in self.world.remarks:
+            self.logger.message(f"remark: {text}")
+        for text in update_schedule.obstacles(config):
+            self.logger.message(f"warning: {text}")
         profiled = range(config.profile_start, config.profile_start + config.profile_updates) if config.profile else range(0)
         self.trace = Trace(self.directory.path / "profile", profiled.start, profiled.stop, self.logger.message)
         self.latest = CheckpointStore(self.directory.checkpoints / "latest", config.run.checkpoints_to_keep)
@@ -67,7 +75,19 @@ class RunState:
         self._hyper = hyper_from_config(config)
         self.watch = self._new_watch()
         world, seed = self.world, derived_seed(config.train.seed, EVALUATION_SEED)
-        self.evaluator = Evaluator(config, world.spec, world.networks, seed)
+        self.evaluator = Evaluator(config, world.networks, seed)
+        self._make_evaluation_envs()
+
+    def _make_evaluation_envs(self) -> None:
+        """Now rather than after hours: where the environment exists only once, evaluations are played in the training's."""
+        train = self.config.train
+        if not (self.evaluates and train.eval_every and update_schedule.last_step(train) > train.random_steps):
+            return
+        try:
+            self.evaluator.make(train.eval_episodes)
+        except UserError as error:
+            self.evaluator.shared = self.world.envs
+            self.logger.message(f"evaluations are played in the training's environments, between its episodes: {error}")
 
     def _new_run(self, source: dict[str, Any] | None) -> RunDirectory:
         config, world = self.config, self.world
@@ -190,11 +210,22 @@ class RunState:
             exact, reason = False, f"the run was saved after a fault in the middle of a step: {self.counters.fault}"
             self.counters.fault = None
         self.logger.truncate_after(self.counters.updates, self.env_steps)
+        self.counters.keep_pace(self.config.train, self.env_steps)
+        self._say_changes()
         self.watch = self._new_watch()
         for record in read_metrics(self.directory.metrics):
             self.watch.observe(record)
         write_text(self.directory.config_path, config_to_yaml(replace(self.config, resume=None)))
         return exact, reason
+
+    def _say_changes(self) -> None:
+        before = config_from_yaml(self.directory.config_path)
+        old, new = ({e.key: e.value for e in walk(config) if not e.is_section} for config in (before, self.config))
+        changes = [f"{key} {written(old.get(key))} -> {written(new[key])}" for key in new if new[key] != old.get(key)]
+        if changes := [change for change in changes if not change.startswith("resume ")]:
+            text = f"changed from environment step {self.env_steps} on: {', '.join(changes)}"
+            self.logger.message(text)
+            self.logger.events.text(self.env_steps, "resume", text)
 
     def close(self) -> None:
         """Finish background writes and end every process, thread and lock."""

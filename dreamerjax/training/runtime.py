@@ -13,6 +13,8 @@ from types import FrameType
 import jax
 
 from dreamerjax.config.schema import Config
+from dreamerjax.core.errors import Interrupt
+from dreamerjax.core.machine import cores, process_seconds
 
 
 def prepare(config: Config) -> None:
@@ -21,9 +23,15 @@ def prepare(config: Config) -> None:
     The CPU client's thread pool keeps its size, one thread a core: a larger one makes updates half as slow again. Loops
     of collectives that never block can hang with it, so the training loop waits for each update before it sends the next.
     """
-    jax.config.update("jax_num_cpu_devices", config.parallel.devices or len(os.sched_getaffinity(0)))
+    single_precision()
+    jax.config.update("jax_num_cpu_devices", config.parallel.devices or len(cores()))
     if config.compilation_cache:
         keep_programs()
+
+
+def single_precision() -> None:
+    """Everything here is float32, whatever JAX_ENABLE_X64 says."""
+    jax.config.update("jax_enable_x64", False)
 
 
 def keep_programs() -> None:
@@ -31,8 +39,12 @@ def keep_programs() -> None:
 
     They lie in `$XDG_CACHE_HOME/dreamerjax` (`~/.cache/dreamerjax`), or where JAX_COMPILATION_CACHE_DIR says.
     """
-    home = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache"))
-    directory = os.environ.get("JAX_COMPILATION_CACHE_DIR", str(home / "dreamerjax" / "xla"))
+    if (directory := os.environ.get("JAX_COMPILATION_CACHE_DIR")) is None:
+        try:
+            home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+        except RuntimeError:  # nobody's home: nothing is kept
+            return
+        directory = str(home / "dreamerjax" / "xla")
     jax.config.update("jax_compilation_cache_dir", directory)
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
@@ -93,7 +105,7 @@ class Stop:
 
     def __call__(self, number: int, frame: FrameType | None) -> None:
         if self.signal is not None and number == signal.SIGINT:
-            raise KeyboardInterrupt
+            raise Interrupt
         self.signal = number
 
     @property
@@ -112,14 +124,3 @@ def stop_on_signals() -> Iterator[Stop]:
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)
-
-
-def process_seconds() -> float:
-    """Seconds since this process was started, imports included."""
-    started = int(Path("/proc/self/stat").read_text().rpartition(")")[2].split()[19]) / os.sysconf("SC_CLK_TCK")
-    return time.clock_gettime(time.CLOCK_BOOTTIME) - started
-
-
-def memory_mb() -> float:
-    """Resident memory of this process in MB; subprocesses are not counted."""
-    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 1e6

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dreamerjax.config.schema import Mode
+from dreamerjax.core.console import say
 from dreamerjax.core.files import write_json
+from dreamerjax.core.machine import process_seconds
 from dreamerjax.storage.logger import read_metrics
+from dreamerjax.training import update_schedule
 from dreamerjax.training.outcome import Ending
 from dreamerjax.training.run_state import RunState
-from dreamerjax.training.runtime import process_seconds
 from dreamerjax.visualization.learning_curve import write_learning_curve
 
 
@@ -21,6 +23,7 @@ def write_summary(run: RunState, ending: Ending) -> None:
             "error": None if ending.error is None else f"{type(ending.error).__name__}: {ending.error}",
             "env_steps": run.env_steps,
             "updates": counters.updates,
+            "warnings": list(update_schedule.obstacles(run.config)),
             "episodes": run.collector.episodes,
             "seconds": run.seconds,
             "process_seconds": process_seconds(),
@@ -56,13 +59,20 @@ def say_goodbye(run: RunState, ending: Ending) -> None:
         dream = f"  dream:     python -m dreamerjax.train mode=dreamer from={path}\n"
     if counters.last_return is not None and counters.best_return is not None:
         reached = f"evaluation {counters.last_return:.1f}, best {counters.best_return:.1f} at step {counters.best_step}"
+    if not counters.updates:
+        reached = "nothing was learned"
+    elif (
+        counters.last_return is not None
+        and counters.baseline_return is not None
+        and (counters.last_return < counters.baseline_return)
+    ):
+        reached += f", which is worse than the random policy's {counters.baseline_return:.1f}"
     findings = [f"  finding:   {found['name']} at step {found['first_step']}\n" for found in run.watch.summary()]
-    print(
+    say(
         f"{ending.outcome} after {run.env_steps} environment steps, {counters.updates} updates, "
         f"{process_seconds():.0f} s since the process started: {reached}\n"
         f"{''.join(findings)}{dream}  evaluate:  python -m dreamerjax.evaluate run={path} episodes=100\n"
         f"  continue:  python -m dreamerjax.train resume={path}\n"
         f"  curve:     {path / 'media' / 'learning_curve.png'}\n"
-        f"  metrics:   {path / 'metrics.jsonl'} and TensorBoard events in {path}",
-        flush=True,
+        f"  metrics:   {path / 'metrics.jsonl'} and TensorBoard events in {path}"
     )

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
 from dreamerjax.agent.state import Trains
@@ -209,6 +209,29 @@ def update_rate(config: TrainConfig) -> float:
 def last_step(config: TrainConfig) -> int:
     """Environment step at which the run ends; about so if it ends after a number of updates."""
     return config.random_steps + math.ceil(config.updates / update_rate(config)) if config.updates else config.steps
+
+
+def obstacles(config: Config) -> Iterator[str]:
+    """Why the run will learn nothing, or never be solved, as far as the configuration tells; each names the key to change."""
+    train, streams = config.train, config.env.num_envs
+    steps = last_step(train)
+    each = -(-steps // streams)
+    if steps <= train.random_steps:
+        yield f"no update will be made: train.steps={steps} end with the train.random_steps={train.random_steps}"
+    elif each < train.batch_length:
+        yield (
+            f"no update will be made: {steps} steps are {each} in each of env.num_envs={streams} environments, "
+            f"and a sequence needs train.batch_length={train.batch_length}"
+        )
+    elif (steps - train.random_steps) * update_rate(train) < train.updates_per_call:
+        yield (
+            f"no update will be made: in the {steps - train.random_steps} steps after train.random_steps, "
+            f"train.train_ratio={train.train_ratio:g} does not owe train.updates_per_call={train.updates_per_call}"
+        )
+    if config.replay.capacity < (batch := train.batch_size * train.batch_length):
+        yield f"replay.capacity={config.replay.capacity} is less than a batch, train.batch_size * train.batch_length = {batch}"
+    if train.stop_at_return is not None and not train.eval_every:
+        yield f"train.stop_at_return={train.stop_at_return:g} cannot be reached: train.eval_every=0 makes no evaluation"
 
 
 def ended(config: TrainConfig, env_steps: int, updates: int) -> bool:

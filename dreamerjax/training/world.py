@@ -16,6 +16,7 @@ from dreamerjax.data.collector import record_fields
 from dreamerjax.data.replay import Field, Replay, Sample
 from dreamerjax.envs import Envs, env_spec, make_vector_env
 from dreamerjax.networks.build import Networks, build_networks
+from dreamerjax.training.update_schedule import last_step
 
 ACTING_SEED, EVALUATION_SEED, RANDOM_SEED, REPLAY_SEED = range(1, 5)  # streams of randomness, next to the learner's
 
@@ -34,6 +35,11 @@ class World:
     def images(self) -> frozenset[str]:
         """The names of the observations that are images."""
         return frozenset(name for name, entry in self.spec.observations.items() if entry.is_image)
+
+    @property
+    def remarks(self) -> list[str]:
+        """What is probably not meant about the environment's spaces."""
+        return list(self.envs.get_attr("remarks")[0])
 
     def initial_state(self) -> TrainState:
         """Fresh parameters, drawn from the run's seed."""
@@ -66,12 +72,22 @@ def build_replay(world: World) -> Replay:
     return Replay(
         record_fields(world.spec, latents),
         config.env.num_envs,
-        config.replay.capacity,
+        most_records(config),
         config.train.batch_length,
         context_fields=("action", *latents),
         online=config.replay.online,
         seed=derived_seed(config.train.seed, REPLAY_SEED),
     )
+
+
+def most_records(config: Config) -> int:
+    """Records that the replay holds: its capacity, or less if the run cannot fill it.
+
+    Every step leaves one record, and every episode, of one step at least, one more.
+    """
+    streams, slack = config.env.num_envs, config.train.batch_length + 1
+    ticks = -(-last_step(config.train) // streams)
+    return min(config.replay.capacity, streams * (2 * ticks + slack))
 
 
 def replay_batch(spec: EnvSpec, sample: Sample) -> Batch:

@@ -16,6 +16,7 @@ from dreamerjax.core.errors import UserError
 from dreamerjax.core.types import Arrays
 from dreamerjax.data.episodes import PlayedEpisode
 from dreamerjax.envs import EnvironmentFault, make_env
+from dreamerjax.envs.boundary import faults
 from dreamerjax.visualization.pictures import write
 from dreamerjax.visualization.style import PALE
 
@@ -32,11 +33,12 @@ Frames = list[tuple[int, Image.Image]]  # the step that each shows, and the pict
 class Camera(gym.Wrapper[Arrays, np.ndarray, Arrays, np.ndarray]):
     """Keeps pictures of the first episode that is played in an environment."""
 
-    def __init__(self, env: gym.Env[Arrays, np.ndarray], every: int) -> None:
+    def __init__(self, env: gym.Env[Arrays, np.ndarray], name: str, every: int) -> None:
         """`every` so many steps one picture is kept, and that of the end."""
         super().__init__(env)
         self.frames: Frames = []
         self._every, self._step, self._over = every, 0, False
+        self._name = name
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Arrays, dict[str, Any]]:
         result = self.env.reset(seed=seed, options=options)
@@ -52,12 +54,9 @@ class Camera(gym.Wrapper[Arrays, np.ndarray, Arrays, np.ndarray]):
 
     def _look(self, *, wanted: bool) -> None:
         if wanted and len(self.frames) < LONGEST:
-            try:
-                rendered = self.env.render()
-            except Exception as error:
-                message = f"the environment raised {type(error).__name__} in render after step {self._step}: {error}"
-                raise EnvironmentFault(message) from error
-            self.frames.append((self._step, _picture(rendered)))
+            rendered = self.env.render()
+            with faults(self._name, "render"):
+                self.frames.append((self._step, _picture(rendered)))
 
 
 class Film:
@@ -73,7 +72,7 @@ class Film:
         rate = float(env.metadata.get("render_fps") or DEFAULT_FPS) / config.action_repeat
         every = max(1, round(rate / FPS))
         self.fps = rate / every
-        self._camera = Camera(env, every)
+        self._camera = Camera(env, config.id, every)
         self.envs = SyncVectorEnv([lambda: self._camera], copy=False, autoreset_mode=AutoresetMode.DISABLED)
 
     def frames(self, episode: PlayedEpisode) -> list[Image.Image]:
@@ -106,9 +105,10 @@ def _drawable(config: EnvConfig) -> gym.Env[Any, Any]:
             warnings.simplefilter("ignore")  # gymnasium's on a picture of another shape: that is said below
             env.reset(seed=0)
             picture = env.render()
-    except Exception as error:
+    except EnvironmentFault as error:
         env.close()
-        raise UserError(f"{cannot}{type(error).__name__}: {error}") from error
+        cause = error.__cause__ or error
+        raise UserError(f"{cannot}{type(cause).__name__}: {cause}") from error
     if not isinstance(picture, np.ndarray) or picture.ndim != 3 or picture.dtype != np.uint8:
         env.close()
         raise UserError(f"{cannot}render() gives no picture of bytes [height, width, 3]")

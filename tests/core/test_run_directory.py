@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable
 from enum import Enum
 from pathlib import Path
+from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
@@ -225,3 +226,37 @@ def test_plain_makes_valid_json() -> None:
     }
     assert plain(value) == {"1": 0.5, "a": [[0, 1], 1.0], "inf": ["Infinity", "-Infinity"], "p": "x"}
     assert plain({"none": None, "flag": True, "mode": Mode.fast.value}) == {"none": None, "flag": True, "mode": "fast"}
+
+
+def test_the_latest_run_is_the_one_that_was_made_last_whatever_the_time_zone(tmp_path: Path) -> None:
+    for name, started in (
+        ("2026-03-01_130000_east", "2026-03-01T13:00:00+09:00"),
+        ("2026-03-01_090000_west", "2026-03-01T09:00:00-05:00"),
+        ("2026-03-01_120000_utc", "2026-03-01T12:00:00+00:00"),
+    ):
+        (tmp_path / name).mkdir()
+        write_text(tmp_path / name / "config.yaml", "")
+        write_json(tmp_path / name / "meta.json", {"kind": "dreamerjax run", "started": started})
+    assert find_run("latest", tmp_path).name == "2026-03-01_090000_west"
+
+
+@pytest.mark.parametrize("started", [None, 3, "yesterday"])
+def test_a_damaged_date_is_no_obstacle(started: Any, tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    write_text(tmp_path / "run" / "config.yaml", "")
+    write_json(tmp_path / "run" / "meta.json", {"kind": "dreamerjax run", "started": started})
+    assert find_run("latest", tmp_path).name == "run"
+
+
+def test_a_tilde_is_the_home_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    run = create(Path("~/runs"))
+    assert run.path.parent == tmp_path / "runs"
+    assert find_run("latest", "~/runs") == find_run(f"~/runs/{run.path.name}") == run.path
+    assert not Path("~").exists()
+
+
+def test_a_home_that_there_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(UserError, match="~nobody-of-this-name"):
+        find_run("latest", "~nobody-of-this-name/runs")

@@ -201,9 +201,9 @@ def test_subprocesses_collect_the_same(setups: Any) -> None:
 @pytest.mark.parametrize(
     ("what", "error", "message"),
     [
-        ("raise", EnvironmentFault, "after environment step 8: .* raised RuntimeError in step: the gears are stuck"),
-        ("nan_observation", UserError, "environment step 9, stream 0: observation 'count' must be finite"),
-        ("inf_reward", UserError, "environment step 9, stream 0: reward must be finite, is inf"),
+        ("raise", EnvironmentFault, "after environment step 8: .* raised RuntimeError in step .*: the gears are stuck"),
+        ("nan_observation", UserError, "after environment step 8: .*: observation 'count' must be finite"),
+        ("inf_reward", UserError, "after environment step 8: .*: reward must be finite, is inf"),
     ],
 )
 def test_a_fault_leaves_replay_and_state_as_before_the_tick(
@@ -229,7 +229,7 @@ def test_a_fault_leaves_replay_and_state_as_before_the_tick(
 
 def test_a_fault_while_resetting(setups: Any) -> None:
     setup = setups("sample_envs:Faulty-v0", kwargs={"what": "raise_in_reset", "at": 3, "length": 3})
-    with pytest.raises(EnvironmentFault, match=r"after environment step 6: .* raised RuntimeError in reset: the door"):
+    with pytest.raises(EnvironmentFault, match=r"after environment step 6: .* raised RuntimeError in reset .*: the door"):
         setup.collector.collect(reflex(setup.spec), 5)
     assert setup.collector.env_steps == 4
     assert all(not records["is_last"].any() and len(records["is_last"]) == 2 for records in setup.records())
@@ -328,7 +328,7 @@ def test_episode_seeds_differ() -> None:
 def test_evaluation_plays_the_given_episodes_whatever_the_number_of_streams(num_envs: int) -> None:
     envs = make_vector_env(EnvConfig(), num_envs)
     spec = env_spec(envs.single_observation_space, envs.single_action_space)
-    result = play_episodes(envs, spec, reflex(spec), 7, SEED)
+    result = play_episodes(envs, reflex(spec), 7, SEED)
     policy, lengths = reflex(spec), []
     for episode in range(7):
         env = gym.make("CartPole-v1")
@@ -349,4 +349,20 @@ def test_evaluation_stops_at_an_invalid_number() -> None:
     envs = make_vector_env(EnvConfig(id="sample_envs:Faulty-v0", kwargs={"what": "nan_observation"}), 2)
     spec = env_spec(envs.single_observation_space, envs.single_action_space)
     with pytest.raises(UserError, match="observation 'count' must be finite"):
-        play_episodes(envs, spec, reflex(spec), 3, SEED)
+        play_episodes(envs, reflex(spec), 3, SEED)
+
+
+def test_evaluations_in_the_environments_of_the_training(setups: Any) -> None:
+    setup = setups("sample_envs:Faulty-v0", kwargs={"length": 30})
+    policy = reflex(setup.spec)
+    setup.collector.collect(policy, 7)
+    result = play_episodes(setup.envs, policy, 3, SEED)
+    assert result.lengths.tolist() == [30, 30, 30]
+    setup.collector.begin_again()
+    setup.collector.collect(policy, 2)
+    assert setup.collector.env_steps == 18
+    for records in setup.records():
+        assert records["is_first"].nonzero()[0].tolist() == [0, 8]
+        assert records["is_last"].nonzero()[0].tolist() == [7]
+        assert not records["is_terminal"].any()
+        assert records["count"][:, 0].tolist() == [0, 1, 2, 3, 4, 5, 6, 7, 0, 1]

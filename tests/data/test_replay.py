@@ -251,8 +251,25 @@ def test_saved_arrays_are_copies() -> None:
     ids=["streams", "slots", "fields", "shape"],
 )
 def test_a_state_of_another_shape_is_refused(other: Replay, what: str) -> None:
+    replay, model = make()
+    for _ in range(11):
+        add(replay, model)
     with pytest.raises(UserError, match=what):
-        other.load_state_dict(*make()[0].state_dict())
+        other.load_state_dict(*replay.state_dict())
+
+
+@pytest.mark.parametrize("slots", [5, 9, 12])
+def test_a_ring_that_was_never_full_goes_on_in_one_of_another_size(slots: int) -> None:
+    replay, model = make(slots=10)
+    other, expected = make(slots=slots)
+    for number in range(9):
+        add(replay, model, [0] if number % 3 else None)
+        add(other, expected, [0] if number % 3 else None)
+    loaded, _ = make(slots=slots)
+    loaded.load_state_dict(*replay.state_dict())
+    assert len(loaded) == len(other)
+    for left, right in zip(loaded.sample(3, 4).data.items(), other.sample(3, 4).data.items(), strict=True):
+        np.testing.assert_array_equal(left[1], right[1])
 
 
 def test_too_small_or_too_large_is_one_line() -> None:

@@ -15,6 +15,7 @@ from dreamerjax import train
 from dreamerjax.training.run_state import RunState
 from tests.e2e import trials
 
+STREAM = "after environment step 58: environment trial_envs:Trial-v0 (stream 0)"
 FAULT = (trials.TRIAL, *trials.RANDOM_ONLY)
 
 
@@ -36,8 +37,14 @@ def fail(
 @pytest.mark.parametrize(
     ("event", "message"),
     [
-        ("nan_observation", "environment step 59, stream 0: observation 'state' must be finite, is ["),
-        ("inf_reward", "environment step 59, stream 0: reward must be finite, is inf"),
+        (
+            "nan_observation",
+            f"{STREAM} in step: observation 'state' must be finite, is [",
+        ),
+        (
+            "inf_reward",
+            f"{STREAM} in step: reward must be finite, is inf",
+        ),
     ],
 )
 def test_an_invalid_number_stops_the_run_and_never_reaches_the_replay(
@@ -58,7 +65,8 @@ def test_an_environment_that_raises_stops_a_run_that_can_go_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], vectorization: str
 ) -> None:
     run, line = fail(tmp_path, monkeypatch, capsys, "raise", f"env.vectorization={vectorization}")
-    assert line == "after environment step 58: environment trial_envs:Trial-v0 raised RuntimeError in step: the gears are stuck"
+    assert line.startswith(f"{STREAM} raised RuntimeError in step (")
+    assert line.endswith("): the gears are stuck")
     assert trials.summary(run)["error"] == f"EnvironmentFault: {line}"
     assert trials.latest(run).step == 58
     monkeypatch.delenv("TRIAL", raising=False)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import multiprocessing
 import os
 import sys
 from typing import Any
@@ -110,7 +111,27 @@ class Probe(gym.Env[Any, Any]):
         return np.array(["jax" in sys.modules, "pytest" in sys.modules], np.float32)
 
 
+class Leaving(gym.Env[Any, Any]):
+    """Calls sys.exit where it is told to; in the constructor, only of a process that was started by another."""
+
+    observation_space = Box(0.0, 1.0, (2,), np.float32)
+    action_space = Discrete(2)
+
+    def __init__(self, where: str) -> None:
+        self._where = where
+        if where == "init" and multiprocessing.parent_process() is not None:
+            sys.exit()
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
+        super().reset(seed=seed)
+        return np.zeros(2, np.float32), {}
+
+    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        sys.exit()
+
+
 gym.register("Mixed-v0", "sample_envs:Mixed")
 gym.register("Faulty-v0", "sample_envs:Faulty")
 gym.register("Restless-v0", "sample_envs:Restless")
 gym.register("Probe-v0", "sample_envs:Probe")
+gym.register("Leaving-v0", "sample_envs:Leaving")

@@ -136,12 +136,13 @@ def test_discrete_observations(capsys: pytest.CaptureFixture[str]) -> None:
     assert "  1            1 to 10 (1 component, 0 constant)\n" in output
 
 
+ENDS = "training would end with: after environment step"
 PROBLEMS = {
-    "raises": "training would end with: the environment raised KeyError in step (test_check_env.py, line ",
-    "NaN": "training would end with: environment step ",
-    "infinite": "training would end with: environment step 1, stream 0: reward must be finite, is inf",
-    "none": "training would end with: the environment raised TypeError in step ",
-    "too long": "training would end with: the environment raised ValueError in reset ",
+    "raises": f"{ENDS} 6: environment CheckedToy-v0 raised KeyError in step (test_check_env.py, ",
+    "NaN": f"{ENDS} 7: environment CheckedToy-v0 in step: observation 'state' must be finite",
+    "infinite": f"{ENDS} 0: environment CheckedToy-v0 in step: reward must be finite, is inf",
+    "none": f"{ENDS} 0: environment CheckedToy-v0 in step: reward must be a number, is None",
+    "too long": f"{ENDS} 0: environment CheckedToy-v0 in reset: observation 'state' must have the ",
     "outside": "observation 'state' component 0 is ",
     "transposed": "observation 'state' has shape (2, 1), its space (2,) (1,",
     "endless": "no episode ended within 1,000 steps and there is no time limit",

@@ -86,8 +86,8 @@ def test_subprocesses_step_as_this_process_does(env_id: str) -> None:
     seen = []
     for vectorization in Vectorization:
         envs = make_vector_env(EnvConfig(id=env_id, vectorization=vectorization), 2)
-        stepper = Stepper(envs, env_spec(envs.single_observation_space, envs.single_action_space))
-        action = np.zeros((2, *stepper.spec.action.shape), stepper.spec.action.dtype)
+        stepper, spec = Stepper(envs), env_spec(envs.single_observation_space, envs.single_action_space).action
+        action = np.zeros((2, *spec.shape), spec.dtype)
         seen.append([stepper.reset(np.ones(2, np.bool_), [3, 4], 0), *(stepper.step(action, step) for step in range(5))])
         envs.close()
     assert same(*seen)

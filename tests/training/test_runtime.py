@@ -8,12 +8,18 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
 import pytest
 
-from dreamerjax.training.runtime import Stop, Stopwatch, Trace, memory_mb, process_seconds, stop_on_signals
+from dreamerjax.agent.learner import choose_devices
+from dreamerjax.config.cli import load_config
+from dreamerjax.core.errors import UserError
+from dreamerjax.core.machine import memory_mb, process_seconds
+from dreamerjax.training.runtime import Stop, Stopwatch, Trace, stop_on_signals
+from dreamerjax.training.world import most_records
 
 PREPARED = """
 import jax
@@ -109,3 +115,25 @@ def test_trace_covers_the_range(
     trace.close()
     assert events == ([] if started is None else [("profile", started), ("", stopped)])
     assert said == ([] if started is None else ["trace written below profile"])
+
+
+def test_a_platform_that_there_is_not_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    def none() -> list[Any]:
+        raise RuntimeError("Unable to initialize backend 'rocm'\n: no such thing")
+
+    monkeypatch.setattr(jax, "local_devices", none)
+    monkeypatch.setenv("JAX_PLATFORMS", "rocm")
+    with pytest.raises(
+        UserError, match=r"^JAX_PLATFORMS=rocm: no device can be used: Unable to initialize backend 'rocm' : no"
+    ):
+        choose_devices(0, 8)
+
+
+def test_the_replay_holds_what_the_run_can_fill() -> None:
+    config = load_config(["train.steps=600", "env.num_envs=4"])
+    assert most_records(config) == 4 * (2 * 150 + config.train.batch_length + 1)
+    config.replay.capacity = 700
+    assert most_records(config) == 700
+    config.train.steps = 10**9
+    config.replay.capacity = 1_000_000
+    assert most_records(config) == 1_000_000

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import dataclasses
+import json
 import math
 from dataclasses import dataclass
 from fractions import Fraction
 
+import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
+from dreamerjax.config.cli import load_config
 from dreamerjax.config.schema import TrainConfig
 from dreamerjax.training import update_schedule
+from dreamerjax.training.counters import Counters, pace_of
 
 
 @dataclass(frozen=True)
@@ -108,3 +113,52 @@ def test_an_event_is_always_ahead(config: TrainConfig) -> None:
     for env_steps in range(0, config.steps, 13):
         updates = max(0, owed(config, env_steps))
         assert update_schedule.steps_until_event(config, env_steps, updates + 5) >= 1
+
+
+@pytest.mark.parametrize(
+    ("words", "key"),
+    [
+        (["train.steps=200", "train.random_steps=500"], "train.random_steps=500"),
+        (["train.steps=500", "train.random_steps=500"], "train.random_steps=500"),
+        (["train.steps=600", "env.num_envs=16"], "train.batch_length=64"),
+        (["train.steps=600", "train.train_ratio=1"], "train.train_ratio=1"),
+        (["train.steps=600", "train.updates_per_call=99"], "train.updates_per_call=99"),
+        (["replay.capacity=400"], "replay.capacity=400"),
+        (["train.stop_at_return=400", "train.eval_every=0"], "train.eval_every=0"),
+    ],
+)
+def test_that_nothing_will_be_learned_is_known_before(words: list[str], key: str) -> None:
+    (text,) = update_schedule.obstacles(load_config(words))
+    assert key in text
+
+
+@pytest.mark.parametrize("words", [[], ["train.steps=600"], ["train.updates=10", "train.steps=1"], ["+experiment=published"]])
+def test_nothing_is_said_where_something_can_be_learned(words: list[str]) -> None:
+    assert list(update_schedule.obstacles(load_config(words))) == []
+
+
+@pytest.mark.parametrize("ratio", [4.0, 16.0, 64.0])
+@pytest.mark.parametrize("made", [0, 49, 50, 60])
+def test_another_train_ratio_counts_from_there_on(ratio: float, made: int) -> None:
+    """200 steps at 16 owe 50 updates of 64 steps, made or not."""
+    before = load_config(["train.random_steps=64", "train.train_ratio=16", "train.batch_size=4", "train.batch_length=16",
+                          "behavior.starts=0"]).train  # fmt: skip
+    now = dataclasses.replace(before, train_ratio=ratio)
+    counters = Counters.from_json(json.loads(json.dumps(dataclasses.asdict(Counters(updates=made, pace=pace_of(before))))))
+    counters.keep_pace(now, 264)
+    owed = [update_schedule.updates_due(now, step, counters.owed_updates) for step in (264, 464)]
+    if ratio == 16.0:
+        assert owed == [50 - made, 100 - made]
+    else:
+        assert owed[0] == 0
+        assert abs(owed[1] - 200 * ratio / 64) <= 1
+    again = dataclasses.replace(counters)
+    again.keep_pace(now, 300)
+    assert again == counters
+
+
+def test_another_number_of_random_steps_leaves_no_debt_either() -> None:
+    config = load_config(["train.random_steps=400"]).train
+    counters = Counters(updates=30, pace=(64, 0.25))
+    counters.keep_pace(config, 264)
+    assert update_schedule.updates_due(config, 400, counters.owed_updates) == 0
