@@ -15,7 +15,6 @@ from typing import Any
 
 import gymnasium as gym
 import numpy as np
-from gymnasium.envs.registration import EnvSpec as Registration
 from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv
 from gymnasium.vector.async_vector_env import AsyncState
 
@@ -23,21 +22,21 @@ from dreamerjax.config.schema import EnvConfig, Vectorization
 from dreamerjax.core.child_process import die_with_parent
 from dreamerjax.core.errors import EnvironmentFault
 from dreamerjax.core.types import Arrays
-from dreamerjax.envs.factory import find_registration, make_env
+from dreamerjax.envs.factory import Source, find_registration, make_env
 
 
-def make_vector_env(config: EnvConfig, num_envs: int) -> Envs:
+def make_vector_env(config: EnvConfig, num_envs: int, source: Source | None = None) -> Envs:
     """`num_envs` environments without automatic reset: whoever steps them resets with `options={"reset_mask": mask}`.
 
-    The arrays of observations that `step` and `reset` return are reused by the next call.
+    The arrays of observations that `step` and `reset` return are reused by the next call. A `source` takes the place of the id.
 
     Raises UserError as `make_env` does.
     """
-    registration = find_registration(config.id)
+    source = source or find_registration(config.id)
     if config.vectorization is Vectorization.sync:
-        factories = [partial(make_env, config, registration=registration)] * num_envs
+        factories = [partial(make_env, config, source=source)] * num_envs
         return SyncVectorEnv(factories, copy=False, autoreset_mode=AutoresetMode.DISABLED)
-    workers = [partial(_worker_env, config, registration, os.getpid(), stream) for stream in range(num_envs)]
+    workers = [partial(_worker_env, config, source, os.getpid(), stream) for stream in range(num_envs)]
     return SubprocessVectorEnv(workers, config.id)
 
 
@@ -107,19 +106,19 @@ class SubprocessVectorEnv(AsyncVectorEnv[Arrays, np.ndarray]):
 Envs = SyncVectorEnv[Arrays, np.ndarray] | SubprocessVectorEnv
 
 
-def _worker_env(config: EnvConfig, registration: Registration, owner: int, stream: int) -> gym.Env[Any, Any]:
+def _worker_env(config: EnvConfig, source: Source, owner: int, stream: int) -> gym.Env[Any, Any]:
     """An environment, and in a worker process first what makes it a good child of process `owner`.
 
     Ctrl-C is for the parent alone. Warnings come from the parent at construction and from the first stream later, not
     from all. The vector environment also calls this in the parent, to learn the spaces.
     """
     if os.getpid() == owner:
-        return make_env(config, registration=registration)
+        return make_env(config, source=source)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     die_with_parent(owner)  # elsewhere than on Linux, a worker ends at its next step, when its pipe is closed
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        env = make_env(config, registration=registration)
+        env = make_env(config, source=source)
     if stream > 0:
         warnings.simplefilter("ignore")
     return env

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dreamerjax.config.schema import Mode
 from dreamerjax.core.files import write_json
+from dreamerjax.envs import Given
 from dreamerjax.storage.logger import read_metrics
 from dreamerjax.training.outcome import Ending
 from dreamerjax.training.run_state import RunState
@@ -57,11 +58,14 @@ def say_goodbye(run: RunState, ending: Ending) -> None:
     if counters.last_return is not None and counters.best_return is not None:
         reached = f"evaluation {counters.last_return:.1f}, best {counters.best_return:.1f} at step {counters.best_step}"
     findings = [f"  finding:   {found['name']} at step {found['first_step']}\n" for found in run.watch.summary()]
+    evaluate, resume = f"python -m dreamerjax.evaluate run={path} episodes=100", f"python -m dreamerjax.train resume={path}"
+    if isinstance(run.source, Given):
+        evaluate, resume = f"Agent.load('{path}', env=env).evaluate(100)", f"dreamerjax.learn(env, resume='{path}')"
     print(
         f"{ending.outcome} after {run.env_steps} environment steps, {counters.updates} updates, "
         f"{process_seconds():.0f} s since the process started: {reached}\n"
-        f"{''.join(findings)}{dream}  evaluate:  python -m dreamerjax.evaluate run={path} episodes=100\n"
-        f"  continue:  python -m dreamerjax.train resume={path}\n"
+        f"{''.join(findings)}{dream}  evaluate:  {evaluate}\n"
+        f"  continue:  {resume}\n"
         f"  curve:     {path / 'media' / 'learning_curve.png'}\n"
         f"  metrics:   {path / 'metrics.jsonl'} and TensorBoard events in {path}",
         flush=True,
