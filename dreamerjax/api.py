@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ from dreamerjax.training.runtime import Stop
 
 Callback = Callable[[dict[str, float]], Any]
 EVALUATION = "eval/greedy/return_mean"  # in the metrics of every evaluation and of nothing else
+_TRAINING = threading.Lock()  # two at a time were seen to keep each other from writing checkpoints
 
 
 def learn(
@@ -66,7 +68,12 @@ def learn(
         with closing(make_env(full.env, source=given)):
             pass  # a fault is said before a run begins
     stop = Stop()
-    path = conduct(full, stop, source=given, listener=Listener(on_log, on_evaluation, stop))
+    if not _TRAINING.acquire(blocking=False):
+        raise UserError("another training of this process is in progress: wait for it, or use a process of its own")
+    try:
+        path = conduct(full, stop, source=given, listener=Listener(on_log, on_evaluation, stop))
+    finally:
+        _TRAINING.release()
     if stop.ends_program:
         raise SystemExit(stop.exit_code)
     return Agent.load(path, env=None if given is None else env)

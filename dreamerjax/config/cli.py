@@ -227,7 +227,7 @@ def config_from_settings(settings: Mapping[str, Any], config: Config | None = No
             return _continued(str(run), str(values.get("run.root", RunConfig.root)), values)
         node = _compose(Config, options) if config is None else cast(DictConfig, OmegaConf.structured(config))
         for key, value in values.items():
-            OmegaConf.update(node, key, value, force_add=key not in types)
+            OmegaConf.update(node, key, value, force_add=key not in types or is_open(types[key]))
         return _to_dataclass(Config, node)
 
 

@@ -175,6 +175,15 @@ def test_callbacks_can_end_a_run(tmp_path: Path) -> None:
     assert trials.summary(trials.only_run(tmp_path))["outcome"] == "interrupted"
 
 
+def test_a_second_training_at_the_same_time_is_refused(tmp_path: Path) -> None:
+    def again(record: dict[str, float]) -> None:
+        dreamerjax.learn(Walk, steps=40, **in_folder(tmp_path, QUICK))
+
+    with pytest.raises(UserError, match="another training of this process is in progress"):
+        dreamerjax.learn(Walk, steps=200, on_log=again, **in_folder(tmp_path, QUICK))
+    assert dreamerjax.learn(Walk, steps=40, **in_folder(tmp_path / "after", QUICK)).env_step == 40
+
+
 def test_a_callback_that_fails_ends_the_run_and_all_is_saved(tmp_path: Path) -> None:
     def fail(record: dict[str, float]) -> None:
         if record["env_step"] > 50:
@@ -193,9 +202,10 @@ def test_ctrl_c_returns_what_was_learned(tmp_path: Path) -> None:
 
     def interrupt(record: dict[str, float]) -> None:
         if record["env_step"] > 50 and not sent:
-            sent.append(os.kill(os.getpid(), signal.SIGINT))
+            sent.append(True)
+            os.kill(os.getpid(), signal.SIGINT)
 
-    sent: list[None] = []
+    sent: list[bool] = []
     agent = dreamerjax.learn(Walk, steps=500, on_log=interrupt, **in_folder(tmp_path, QUICK))
     assert 50 < agent.env_step < 500
     assert signal.getsignal(signal.SIGINT) is before
