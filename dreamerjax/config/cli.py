@@ -227,16 +227,16 @@ def config_from_settings(settings: Mapping[str, Any], config: Config | None = No
             return _continued(str(run), str(values.get("run.root", RunConfig.root)), values)
         node = _compose(Config, options) if config is None else cast(DictConfig, OmegaConf.structured(config))
         for key, value in values.items():
-            OmegaConf.update(node, key, value, force_add=key not in types or is_open(types[key]))
+            OmegaConf.update(node, key, value, force_add=key not in types)
         return _to_dataclass(Config, node)
 
 
 def _dotted(settings: Mapping[str, Any], types: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Each key with its value; a mapping is the keys below it, unless that is what the key takes."""
+    """Each key with its value; a mapping is the keys below it."""
     for name, value in settings.items():
         key = f"{prefix}{name}"
         key = f"{key}_" if key not in types and f"{key}_" in types else key
-        if isinstance(value, Mapping) and not is_open(types.get(key)):
+        if isinstance(value, Mapping):
             yield from _dotted(value, types, f"{key}.")
         else:
             yield key, value
