@@ -19,8 +19,9 @@ from dreamerjax.agent.inference import Agent
 from dreamerjax.config.cli import main
 from dreamerjax.config.keys import key
 from dreamerjax.core.files import user_path, write_json
+from dreamerjax.data.playing import EvaluationResult
 from dreamerjax.diagnostics.calibration import EPISODES, words
-from dreamerjax.training.evaluation import Acting, EvaluationResult, Evaluator
+from dreamerjax.training.evaluation import Acting, Evaluator
 from dreamerjax.training.runtime import keep_programs, single_precision
 from dreamerjax.visualization.calibration_figures import write_calibration
 from dreamerjax.visualization.dream_film import FPS, draw_dream

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import sys
+import threading
 import time
+from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -17,11 +21,15 @@ from dreamerjax.core.machine import memory_mb
 from dreamerjax.core.run_directory import RunDirectory
 from dreamerjax.data.replay import Sample
 from dreamerjax.diagnostics import surprise
+from dreamerjax.envs import Source
 from dreamerjax.training import reporting, summary, update_schedule
 from dreamerjax.training.outcome import Ending, Outcome, decide, is_last_evaluation_due
 from dreamerjax.training.run_state import RunState
-from dreamerjax.training.runtime import Stop, prepare, stop_on_signals
+from dreamerjax.training.runtime import Stop, prepare, programs, stop_on_signals
 from dreamerjax.training.world import replay_batch
+
+# Updates of trainings in several threads take turns: each waits for all devices, and two could wait for each other.
+UPDATING = threading.RLock()
 
 
 @dataclass
@@ -48,19 +56,14 @@ def train(run: RunState, stop: Stop) -> Outcome:
     """
     config, counters = run.config.train, run.counters
     while (outcome := decide(run, stop)) is None:
-        before, update = run.env_steps, None
-        if (plan := run.due()) is not None:
-            run.trace.before(counters.updates, config.updates_per_call)
-            sample = run.replay.sample(config.updates_per_call, config.batch_size)
-            batches, started = replay_batch(run.world.spec, sample), time.monotonic()
-            metrics, latents = run.learner.update(run.hyper(plan), batches, plan.trains)  # returns at once
-            counters.updates += config.updates_per_call
-            update = Update(sample, plan, before, started, metrics, latents)
-        try:
-            collect(run)
-        finally:
-            if update is not None:
-                finish(run, update)
+        before, plan = run.env_steps, run.due()
+        with nullcontext() if plan is None else UPDATING:
+            update = None if plan is None else begin(run, plan)
+            try:
+                collect(run)
+            finally:
+                if update is not None:
+                    finish(run, update)
         run.logger.progress(run.env_steps, counters.updates)
         if update_schedule.crossed(before, run.env_steps, config.eval_every) and counters.updates and run.evaluates:
             reporting.evaluate(run)
@@ -68,6 +71,17 @@ def train(run: RunState, stop: Stop) -> Outcome:
         if update_schedule.crossed(before, run.env_steps, config.checkpoint_every) and not ended:
             run.save(run.latest, with_replay=True)
     return outcome
+
+
+def begin(run: RunState, plan: update_schedule.Plan) -> Update:
+    """Hand an update over to the device; returns at once."""
+    config, counters = run.config.train, run.counters
+    run.trace.before(counters.updates, config.updates_per_call)
+    sample = run.replay.sample(config.updates_per_call, config.batch_size)
+    batches, started = replay_batch(run.world.spec, sample), time.monotonic()
+    metrics, latents = run.learner.update(run.hyper(plan), batches, plan.trains)
+    counters.updates += config.updates_per_call
+    return Update(sample, plan, run.env_steps, started, metrics, latents)
 
 
 def collect(run: RunState) -> None:
@@ -184,25 +198,50 @@ def close(run: RunState, ending: Ending) -> None:
 
 def run(config: Config) -> int:
     """Train as configured, in a new run directory or continuing one; returns the exit code."""
+    stop = Stop()
+    conduct(config, stop)
+    return stop.exit_code
+
+
+def conduct(
+    config: Config,
+    stop: Stop,
+    *,
+    source: Source | None = None,
+    listener: Callable[[dict[str, float]], None] | None = None,
+) -> Path:
+    """`run`, for the command line and for Python: returns the run's directory when it has ended.
+
+    Args:
+        config: of the run.
+        stop: can be asked to end it, as SIGINT and SIGTERM do.
+        source: of the environments, in place of `env.id`.
+        listener: is told each line of metrics.
+    """
     prepare(config)
     directory = RunDirectory.open(config.resume, root=config.run.root, lock=True) if config.resume else None
-    state, ending = RunState(config, directory), Ending()
-    try:
-        with jax.disable_jit(not config.jit), stop_on_signals() as stop:
+    with programs:
+        try:
+            state, ending = RunState(config, directory, source=source, listener=listener), Ending()
+        except BaseException:
             if directory is not None:
-                reporting.announce_resume(state, *state.restore())
-            ending.began = True
-            ending.outcome = train(state, stop)
-            ending.outcome = wrap_up(state, ending.outcome)
-            return stop.exit_code
-    except BaseException as error:
-        ending.failed(error)
-        if ending.began and isinstance(error, UserError) and not isinstance(error, DivergedError):
-            rescue(state, error)
-        raise
-    finally:
-        close(state, ending)
-        jax.clear_caches()  # a sweep makes many runs in one process, and a process can map only so many programs
+                directory.close()
+            raise
+        try:
+            with jax.disable_jit(not config.jit), stop_on_signals(stop):
+                if directory is not None:
+                    reporting.announce_resume(state, *state.restore())
+                ending.began = True
+                ending.outcome = train(state, stop)
+                ending.outcome = wrap_up(state, ending.outcome)
+                return state.directory.path
+        except BaseException as error:
+            ending.failed(error)
+            if ending.began and isinstance(error, UserError) and not isinstance(error, DivergedError):
+                rescue(state, error)
+            raise
+        finally:
+            close(state, ending)
 
 
 if __name__ == "__main__":

@@ -16,8 +16,9 @@ from dreamerjax.agent.state import PolicyState, acting_params
 from dreamerjax.config.cli import config_from_yaml
 from dreamerjax.config.schema import Config
 from dreamerjax.core.run_directory import RunDirectory
-from dreamerjax.envs import env_spec, make_env
+from dreamerjax.envs import Source, env_spec, make_env
 from dreamerjax.envs.factory import gymnasium_env
+from dreamerjax.envs.given import source_of
 from dreamerjax.networks.build import build_networks
 from dreamerjax.storage import compatibility
 from dreamerjax.storage.checkpoints import CheckpointStore, Restored
@@ -28,10 +29,13 @@ State = tuple[PolicyState, int]  # latents and last action, and the steps of thi
 class Agent:
     """The policy of a training run. See `load`."""
 
-    def __init__(self, run: RunDirectory, config: Config, restored: Restored, *, seed: int = 0) -> None:
+    def __init__(
+        self, run: RunDirectory, config: Config, restored: Restored, *, source: Source | None = None, seed: int = 0
+    ) -> None:
         """Prefer `load`. Raises UserError if the checkpoint is of another model family than the configuration's."""
         self.run, self.config, self.env_step = run, config, restored.step
-        with closing(make_env(config.env)) as self._adapter:
+        self._source = source
+        with closing(make_env(config.env, source=source)) as self._adapter:
             self.spec = env_spec(self._adapter.observation_space, self._adapter.action_space)
         compatibility.require_same(restored.info["family"], compatibility.fingerprint(config, self.spec), str(run.path))
         self.networks = build_networks(self.spec, config.model)
@@ -42,7 +46,7 @@ class Agent:
         self._steps = {greedy: compiled_act(self.networks, greedy) for greedy in (True, False)}
 
     @classmethod
-    def load(cls, run: str | Path, *, checkpoint: str = "latest", root: str = "runs", seed: int = 0) -> Agent:
+    def load(cls, run: str | Path, *, checkpoint: str = "latest", root: str = "runs", seed: int = 0, env: Any = None) -> Agent:
         """The agent of a run: a path, an id under `root`, or `latest`.
 
         Args:
@@ -50,13 +54,15 @@ class Agent:
             checkpoint: `latest`, or `best` for the one with the highest greedy evaluation.
             root: where runs named by id are looked up.
             seed: of the actions and latents that `act` draws.
+            env: the class or function that makes the environment, of a run that was given one from Python.
 
         Raises:
-            UserError: there is no such run, or it has no undamaged checkpoint.
+            UserError: there is no such run, it has no undamaged checkpoint, or it is of another environment.
         """
         directory = RunDirectory.open(run, root=root)
         restored = CheckpointStore(directory.checkpoints / checkpoint, 1).restore(with_replay=False)
-        return cls(directory, config_from_yaml(directory.config_path), restored, seed=seed)
+        config = config_from_yaml(directory.config_path)
+        return cls(directory, config, restored, source=source_of(env, config.env.id, str(directory.path)), seed=seed)
 
     def act(self, observation: Any, state: State | None = None, *, greedy: bool = True) -> tuple[Any, State]:
         """Choose an action for one observation of the run's environment, both as gymnasium has them.
@@ -80,4 +86,4 @@ class Agent:
 
         Raises UserError if it cannot be built.
         """
-        return gymnasium_env(self.config.env, render_mode)
+        return gymnasium_env(self.config.env, render_mode, self._source)

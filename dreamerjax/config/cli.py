@@ -11,6 +11,7 @@ import os
 import re
 import shutil
 import sys
+import threading
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import is_dataclass, replace
@@ -23,16 +24,18 @@ from typing import Any, TypeVar, cast
 from hydra import compose, initialize, initialize_config_dir
 from hydra import main as hydra_main
 from hydra.core.config_store import ConfigStore
+from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
-from dreamerjax.config.flat import key_types, walk
+from dreamerjax.config.flat import alternatives, key_types, walk
 from dreamerjax.config.help import Group, help_text, purpose
-from dreamerjax.config.overrides import explain, normalise, unknown_key
-from dreamerjax.config.schema import Config
+from dreamerjax.config.keys import written
+from dreamerjax.config.overrides import explain, is_open, normalise, parents, unknown_key
+from dreamerjax.config.schema import Config, RunConfig
 from dreamerjax.config.synonyms import SYNONYMS
 from dreamerjax.config.validation import check_ranges, validate
 from dreamerjax.core.errors import UserError
@@ -42,6 +45,7 @@ T = TypeVar("T")
 _HYDRA = "1.3"  # the Hydra version whose behaviour is asked for
 _INTERRUPTED = 130
 FIXED_AT_START = ("mode", "from_", "reset_actor_critic")
+_COMPOSING = threading.Lock()  # Hydra keeps what it composes in variables of the process
 
 
 def config_directory() -> Path:
@@ -129,10 +133,21 @@ def _to_dataclass(schema: type[T], node: DictConfig) -> T:
     return config
 
 
+@contextmanager
+def _own_hydra() -> Iterator[None]:
+    """One thread at a time, and apart from the Hydra of a program that calls this package from within its own."""
+    with _COMPOSING:
+        theirs, GlobalHydra.instance().hydra = GlobalHydra.instance().hydra, None
+        try:
+            yield
+        finally:
+            GlobalHydra.instance().hydra = theirs
+
+
 def _compose(schema: type, overrides: Sequence[str], *, with_hydra: bool = False) -> DictConfig:
     """The layers and the overrides, not yet checked; with Hydra's own settings at `hydra` if wanted."""
     arguments = normalise(overrides, key_types(schema), _groups(schema), sweep=False)
-    with _one_line_errors(schema, overrides):
+    with _one_line_errors(schema, overrides), _own_hydra():
         directory, name = _register(schema)
         with initialize_config_dir(directory, version_base=_HYDRA) if directory else initialize(version_base=_HYDRA):
             return compose(name, arguments, return_hydra_config=with_hydra)
@@ -163,20 +178,78 @@ def load_config(overrides: Sequence[str] = ()) -> Config:
 
 def _resumed(config: Config, overrides: Sequence[str]) -> Config:
     """The configuration of the run to continue, with the keys that the command line names as in `config`."""
-    groups = _groups(Config)
-    saved = OmegaConf.structured(config_from_yaml(find_run(config.resume or "", config.run.root) / "config.yaml"))
     named = OmegaConf.structured(config)
-    words = normalise(overrides, key_types(Config), groups, sweep=False)
-    for override in OverridesParser.create().parse_overrides(words):
-        key = override.key_or_group
-        if key in groups:
-            raise UserError(f"{key}= cannot be combined with resume=: the run keeps its own; single keys can be changed")
+    words = normalise(overrides, key_types(Config), _groups(Config), sweep=False)
+    keys = [override.key_or_group for override in OverridesParser.create().parse_overrides(words)]
+    return _continued(config.resume or "", config.run.root, {key: OmegaConf.select(named, key) for key in keys})
+
+
+def _continued(run: str, root: str, changes: Mapping[str, Any]) -> Config:
+    """The configuration of the run to continue with these keys changed."""
+    saved = OmegaConf.structured(config_from_yaml(find_run(run, root) / "config.yaml"))
+    for key, value in changes.items():
+        if key in _groups(Config):
+            raise _not_with_resume(key)
         if key in FIXED_AT_START:
             raise UserError(f"{key.rstrip('_')}= cannot be combined with resume=: it says how a run begins")
-        OmegaConf.update(saved, key, OmegaConf.select(named, key))
+        OmegaConf.update(saved, key, value)
     resumed = _to_dataclass(Config, saved)
     validate(resumed)
     return resumed
+
+
+def _not_with_resume(group: str) -> UserError:
+    return UserError(f"{group}= cannot be combined with resume=: the run keeps its own; single keys can be changed")
+
+
+def config_from_settings(settings: Mapping[str, Any], config: Config | None = None) -> Config:
+    """The configuration that a program asks for, checked like one from the command line.
+
+    Args:
+        settings: values by key, dotted or as nested mappings (`{"train": {"seed": 1}}` is `{"train.seed": 1}`), and the
+            options of groups (`{"size": "tiny"}`). With `resume`, what changes in that run.
+        config: what they are put on; by default what the groups make.
+
+    Raises:
+        UserError: as `load_config` does; a group together with `config` or `resume`.
+    """
+    types, groups = key_types(Config), _groups(Config)
+    named = dict(_dotted(settings, types))
+    options = [f"{key}={named.pop(key)}" for key in list(named) if key in groups]
+    values = {key: _value(key, value, types) for key, value in named.items()}
+    run = values.get("resume")
+    if options and (config is not None or run is not None):
+        group = options[0].partition("=")[0]
+        raise _not_with_resume(group) if run is not None else UserError(f"{group}= cannot be combined with config=")
+    words = [f"{key}={written(value)}" for key, value in values.items()]
+    with _one_line_errors(Config, words):
+        if run is not None:
+            return _continued(str(run), str(values.get("run.root", RunConfig.root)), values)
+        node = _compose(Config, options) if config is None else cast(DictConfig, OmegaConf.structured(config))
+        for key, value in values.items():
+            OmegaConf.update(node, key, value, force_add=key not in types)
+        return _to_dataclass(Config, node)
+
+
+def _dotted(settings: Mapping[str, Any], types: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Each key with its value; a mapping is the keys below it."""
+    for name, value in settings.items():
+        key = f"{prefix}{name}"
+        key = f"{key}_" if key not in types and f"{key}_" in types else key
+        if isinstance(value, Mapping):
+            yield from _dotted(value, types, f"{key}.")
+        else:
+            yield key, value
+
+
+def _value(key: str, value: Any, types: dict[str, Any]) -> Any:
+    """What OmegaConf can hold, of NumPy, pathlib and tuples too. Raises UserError for an unknown key."""
+    if key not in types and not any(is_open(types.get(parent)) for parent in parents(key)):
+        raise unknown_key(key, types, _groups(Config))
+    value = value.tolist() if hasattr(value, "tolist") else os.fspath(value) if isinstance(value, os.PathLike) else value
+    if isinstance(value, float) and value.is_integer() and int in alternatives(types.get(key)):
+        return int(value)
+    return list(value) if isinstance(value, tuple) else value
 
 
 def config_to_yaml(config: Config) -> str:
@@ -184,15 +257,19 @@ def config_to_yaml(config: Config) -> str:
     return OmegaConf.to_yaml(OmegaConf.structured(config))
 
 
-def config_from_yaml(path: str | Path) -> Config:
-    """Read and check what `config_to_yaml` wrote; a key that the file lacks has its default.
+def config_from_yaml(path: str | Path, content: str | None = None) -> Config:
+    """Read and check what `config_to_yaml` wrote; a key that is lacking has its default.
+
+    Args:
+        path: the file.
+        content: what to read instead, where `path` only says where it is from.
 
     Raises:
         UserError: the file cannot be read, or has an unknown key, a wrong type or an impossible value.
     """
     types = key_types(Config)
     try:
-        loaded = OmegaConf.load(path)
+        loaded = OmegaConf.load(path) if content is None else OmegaConf.create(content)
         if not isinstance(loaded, DictConfig):
             raise UserError("not a mapping of configuration keys")
         _refuse_extra(loaded, types, ())

@@ -75,18 +75,20 @@ def _normalise_one(text: str, types: dict[str, Any], groups: dict[str, bool], sw
         value = ",".join(_whole(part.strip()) for part in value.split(","))
     elif str in parts and not sweep and value not in ("null", "???") and value[:1] not in ("'", '"'):
         value = quoted(value)
-    if any(_is_open(types.get(name)) for name in (key, *_parents(key))):
+    if any(is_open(types.get(name)) for name in (key, *parents(key))):
         sign = sign or "++"
     elif key in types:
         sign = sign.replace("+", "")
     return f"{sign}{key}={value}"
 
 
-def _is_open(hint: Any) -> bool:
+def is_open(hint: Any) -> bool:
+    """Whether a key of this type is a mapping of any keys."""
     return any(part is dict or get_origin(part) is dict for part in alternatives(hint))
 
 
-def _parents(key: str) -> Iterator[str]:
+def parents(key: str) -> Iterator[str]:
+    """The sections that a dotted key lies in, the nearest first."""
     while "." in key:
         key = key.rpartition(".")[0]
         yield key

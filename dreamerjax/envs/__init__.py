@@ -2,7 +2,8 @@
 
 from dreamerjax.core.errors import EnvironmentFault
 from dreamerjax.envs.adapter import Adapter, Snapshot
-from dreamerjax.envs.factory import make_env
+from dreamerjax.envs.factory import Source, make_env
+from dreamerjax.envs.given import Given
 from dreamerjax.envs.progress import Progress, Purpose, episode_seed
 from dreamerjax.envs.spaces import env_spec
 from dreamerjax.envs.stepper import Stepper
@@ -12,9 +13,11 @@ __all__ = [
     "Adapter",
     "EnvironmentFault",
     "Envs",
+    "Given",
     "Progress",
     "Purpose",
     "Snapshot",
+    "Source",
     "Stepper",
     "env_spec",
     "episode_seed",

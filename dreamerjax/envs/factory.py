@@ -8,21 +8,26 @@ from typing import Any
 
 import gymnasium as gym
 from gymnasium.envs.registration import EnvSpec as Registration
-from gymnasium.wrappers import AddRenderObservation, RepeatAction
+from gymnasium.wrappers import AddRenderObservation, RepeatAction, TimeLimit
 
 from dreamerjax.config.schema import EnvConfig, Pixels
 from dreamerjax.core.errors import UserError
 from dreamerjax.envs import extras
 from dreamerjax.envs.adapter import Adapter, close_quietly
 from dreamerjax.envs.boundary import construction
+from dreamerjax.envs.given import Given, require_registered
 from dreamerjax.envs.image_view import ImageView
+
+Source = Registration | Given  # what makes an environment, where the id does not say it
 
 
 def find_registration(env_id: str) -> Registration:
     """Gymnasium's entry of `env_id`, after importing MODULE of a `MODULE:ID`, or what an id of an extra needs.
 
-    Raises UserError if the module cannot be imported, a package of the extra is missing, or the id is unknown.
+    Raises UserError if the module cannot be imported, a package of the extra is missing, the id is unknown, or it is that of
+    an environment given from Python.
     """
+    require_registered(env_id)
     module, _, name = env_id.rpartition(":")
     with construction(env_id):
         extras.register(env_id)
@@ -32,20 +37,17 @@ def find_registration(env_id: str) -> Registration:
 
 
 def make_env(
-    config: EnvConfig,
-    render_mode: str | None = None,
-    registration: Registration | None = None,
-    stream: int | None = None,
+    config: EnvConfig, render_mode: str | None = None, source: Source | None = None, stream: int | None = None
 ) -> Adapter:
     """The environment of the configuration, with observations and actions as its `env_spec` says.
 
     `action_repeat` sums the rewards of the repeats; `time_limit` replaces the environment's own limit and, like it,
     counts steps before repeating. `pixels` adds what `render` returns as the observation "image", once per repeated action.
-    A `registration` takes the place of the id: in a worker process, the id may not be registered. Faults name the `stream`.
+    A `source` takes the place of the id: in a worker process, the id may not be registered. Faults name the `stream`.
 
     Raises UserError if the id is unknown, the environment cannot be built, or a space is not supported.
     """
-    env = gymnasium_env(config, render_mode, registration)
+    env = gymnasium_env(config, render_mode, source)
     name = config.id if stream is None else f"{config.id} (stream {stream})"
     try:
         with construction(config.id):
@@ -56,18 +58,20 @@ def make_env(
         raise UserError(prefix + str(error).removeprefix(prefix)) from error
 
 
-def gymnasium_env(
-    config: EnvConfig, render_mode: str | None = None, registration: Registration | None = None
-) -> gym.Env[Any, Any]:
+def gymnasium_env(config: EnvConfig, render_mode: str | None = None, source: Source | None = None) -> gym.Env[Any, Any]:
     """`make_env` with the environment's own spaces: time limit, repeated actions and pixels as configured."""
-    registration = registration or find_registration(config.id)
+    source = source or find_registration(config.id)
     kwargs: dict[str, Any] = dict(config.kwargs)
     if render_mode is not None or config.pixels is not Pixels.none:
         kwargs["render_mode"] = render_mode or "rgb_array"
     if kwargs.get("render_mode") == "rgb_array":
         os.environ.setdefault("SDL_VIDEODRIVER", "dummy")  # pygame needs no screen to draw into memory
     with construction(config.id):
-        env = gym.make(registration, max_episode_steps=config.time_limit or None, **kwargs)
+        if isinstance(source, Given):
+            env = source(**kwargs)
+            env = TimeLimit(env, config.time_limit) if config.time_limit else env
+        else:
+            env = gym.make(source, max_episode_steps=config.time_limit or None, **kwargs)
         if config.action_repeat > 1:
             env = RepeatAction(env, config.action_repeat)
         if config.pixels is not Pixels.none:

@@ -15,7 +15,6 @@ from typing import Any
 
 import gymnasium as gym
 import numpy as np
-from gymnasium.envs.registration import EnvSpec as Registration
 from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv
 from gymnasium.vector.async_vector_env import AsyncState, _async_worker
 
@@ -25,27 +24,27 @@ from dreamerjax.core.errors import EnvironmentFault, UserError
 from dreamerjax.core.types import Arrays
 from dreamerjax.envs.adapter import Adapter
 from dreamerjax.envs.boundary import construction
-from dreamerjax.envs.factory import find_registration, make_env
+from dreamerjax.envs.factory import Source, find_registration, make_env
 
 
-def make_vector_env(config: EnvConfig, num_envs: int) -> Envs:
+def make_vector_env(config: EnvConfig, num_envs: int, source: Source | None = None) -> Envs:
     """`num_envs` environments without automatic reset: whoever steps them resets with `options={"reset_mask": mask}`.
 
-    The arrays of observations that `step` and `reset` return are reused by the next call.
+    The arrays of observations that `step` and `reset` return are reused by the next call. A `source` takes the place of the id.
 
     Raises UserError as `make_env` does.
     """
-    registration = find_registration(config.id)
+    source = source or find_registration(config.id)
     streams: list[int | None] = [None] if num_envs == 1 else list(range(num_envs))
     if config.vectorization is Vectorization.subprocess:
-        workers = [partial(_worker_env, config, registration, os.getpid(), stream) for stream in streams]
+        workers = [partial(_worker_env, config, source, os.getpid(), stream) for stream in streams]
         with construction(config.id):
             return SubprocessVectorEnv(workers, config.id)
     with ExitStack() as made:
         envs: list[Adapter] = []
         for stream in streams:
             with _only_once(envs):
-                envs.append(made.enter_context(closing(make_env(config, None, registration, stream))))
+                envs.append(made.enter_context(closing(make_env(config, None, source, stream))))
         _require_same_spaces(config.id, envs)
         with construction(config.id):
             vector = SyncVectorEnv([partial(_itself, env) for env in envs], copy=False, autoreset_mode=AutoresetMode.DISABLED)
@@ -161,19 +160,19 @@ def _worker(index: int, make: Any, pipe: Any, *rest: Any) -> None:
     _async_worker(index, lambda: env, pipe, *rest)
 
 
-def _worker_env(config: EnvConfig, registration: Registration, owner: int, stream: int | None) -> gym.Env[Any, Any]:
+def _worker_env(config: EnvConfig, source: Source, owner: int, stream: int | None) -> gym.Env[Any, Any]:
     """An environment, and in a worker process first what makes it a good child of process `owner`.
 
     Ctrl-C is for the parent alone. Warnings come from the parent at construction and from the first stream later, not
     from all. The vector environment also calls this in the parent, to learn the spaces.
     """
     if os.getpid() == owner:
-        return make_env(config, registration=registration)
+        return make_env(config, source=source)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     die_with_parent(owner)  # elsewhere than on Linux, a worker ends at its next step, when its pipe is closed
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        env = make_env(config, None, registration, stream)
+        env = make_env(config, None, source, stream)
     if stream:
         warnings.simplefilter("ignore")
     return env

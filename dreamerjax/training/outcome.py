@@ -16,7 +16,7 @@ class Outcome(StrEnum):
     finished = "finished"  # all steps, or all updates, are made
     solved = "solved"  # a greedy evaluation reached `train.stop_at_return`
     stopped = "stopped"  # by a KL spike
-    interrupted = "interrupted"  # by a signal
+    interrupted = "interrupted"  # by a signal or a callback
     failed = "failed"
 
 
@@ -42,7 +42,7 @@ def decide(run: RunState, stop: Stop) -> Outcome | None:
         return Outcome.solved
     if run.counters.pacing.stop:
         return Outcome.stopped
-    return Outcome.interrupted if stop.signal is not None else None
+    return Outcome.interrupted if stop.requested else None
 
 
 def is_last_evaluation_due(run: RunState, outcome: Outcome) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
 from typing import Any
 
@@ -23,7 +23,7 @@ from dreamerjax.core.run_directory import RunDirectory, collect_meta
 from dreamerjax.core.types import ActFunction
 from dreamerjax.data.collector import Collector
 from dreamerjax.diagnostics.collapse import CollapseWatch, WatchSettings
-from dreamerjax.envs import descriptions
+from dreamerjax.envs import Source, descriptions
 from dreamerjax.envs.random_rollouts import random_policy
 from dreamerjax.storage import compatibility
 from dreamerjax.storage.checkpoints import CheckpointStore
@@ -40,17 +40,30 @@ from dreamerjax.training.world import ACTING_SEED, EVALUATION_SEED, RANDOM_SEED,
 class RunState:
     """A run in progress. Its pieces are public: the loop in `train.py` reads as what it does with them."""
 
-    def __init__(self, config: Config, directory: RunDirectory | None) -> None:
-        """Build everything; `directory` is the one to continue, None makes a new one.
+    def __init__(
+        self,
+        config: Config,
+        directory: RunDirectory | None,
+        *,
+        source: Source | None = None,
+        listener: Callable[[dict[str, float]], None] | None = None,
+    ) -> None:
+        """Build everything.
+
+        Args:
+            config: of the run.
+            directory: the one to continue; None makes a new one.
+            source: of the environments, in place of `env.id`.
+            listener: is told each line of metrics, with `env_step` and `update`.
 
         Raises UserError for an environment, device or directory that cannot be used.
         """
         sinks = chosen_sinks(config)  # before anything is made: a package may be missing
-        self.config = config
+        self.config, self.source, self._listener = config, source, listener
         self.started = time.monotonic()
         self.counters = Counters(pace=pace_of(config.train))
         self.stopwatch = Stopwatch()
-        self.world = build_world(config)
+        self.world = build_world(config, source)
         self.family = compatibility.fingerprint(config, self.world.spec)
         self.replay = build_replay(self.world)
         start = warm_start(self.world, self.family) if directory is None else WarmStart(self.world.initial_state())
@@ -75,7 +88,7 @@ class RunState:
         self._hyper = hyper_from_config(config)
         self.watch = self._new_watch()
         world, seed = self.world, derived_seed(config.train.seed, EVALUATION_SEED)
-        self.evaluator = Evaluator(config, world.networks, seed)
+        self.evaluator = Evaluator(config, world.networks, seed, source=source)
         self._make_evaluation_envs()
 
     def _make_evaluation_envs(self) -> None:
@@ -153,6 +166,8 @@ class RunState:
             text = f"{finding.name}: {finding.evidence}"
             self.logger.message(f"step {step}: warning: {text}")
             self.logger.events.text(step, "findings", text)
+        if self._listener is not None:
+            self._listener({**values, "env_step": step, "update": updates})
 
     @property
     def env_steps(self) -> int:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
 
@@ -22,9 +23,12 @@ def prepare(config: Config) -> None:
 
     The CPU client's thread pool keeps its size, one thread a core: a larger one makes updates half as slow again. Loops
     of collectives that never block can hang with it, so the training loop waits for each update before it sends the next.
+
+    Where JAX is in use already, its devices are what there is.
     """
     single_precision()
-    jax.config.update("jax_num_cpu_devices", config.parallel.devices or len(cores()))
+    with suppress(RuntimeError):
+        jax.config.update("jax_num_cpu_devices", config.parallel.devices or len(cores()))
     if config.compilation_cache:
         keep_programs()
 
@@ -98,29 +102,60 @@ class Trace:
 
 
 class Stop:
-    """Set by SIGINT and SIGTERM: the loop ends at its next safe point. A second SIGINT interrupts at once."""
+    """Asked for by SIGINT, SIGTERM or a callback: the loop ends at its next safe point. A second SIGINT interrupts at once."""
 
     def __init__(self) -> None:
         self.signal: int | None = None
+        self.requested = False
 
     def __call__(self, number: int, frame: FrameType | None) -> None:
         if self.signal is not None and number == signal.SIGINT:
             raise Interrupt
-        self.signal = number
+        self.signal, self.requested = number, True
 
     @property
     def exit_code(self) -> int:
         """128 + the signal's number, as shells report it; 0 without one."""
         return 128 + self.signal if self.signal is not None else 0
 
+    @property
+    def ends_program(self) -> bool:
+        """Whether not only the run is to end."""
+        return self.signal == signal.SIGTERM
+
 
 @contextmanager
-def stop_on_signals() -> Iterator[Stop]:
-    """Handle SIGINT and SIGTERM for the duration of the block."""
-    stop = Stop()
-    previous = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+def stop_on_signals(stop: Stop | None = None) -> Iterator[Stop]:
+    """Handle SIGINT and SIGTERM for the duration of the block; in another thread than the main one, none arrives."""
+    stop = stop or Stop()
+    is_main = threading.current_thread() is threading.main_thread()
+    handled = (signal.SIGINT, signal.SIGTERM) if is_main else ()
+    previous = {number: signal.signal(number, stop) for number in handled}
     try:
         yield stop
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)
+
+
+class Programs:
+    """Compiled programs of this process. Runs enter it; those of all are forgotten when the last one leaves.
+
+    A sweep makes many runs in one process, and a process can map only so many programs.
+    """
+
+    def __init__(self) -> None:
+        self._runs, self._lock = 0, threading.Lock()
+
+    def __enter__(self) -> None:
+        with self._lock:
+            self._runs += 1
+
+    def __exit__(self, *error: object) -> None:
+        with self._lock:
+            self._runs -= 1
+            if not self._runs:
+                jax.clear_caches()
+
+
+programs = Programs()

@@ -6,6 +6,7 @@ from dreamerjax.config.schema import Mode
 from dreamerjax.core.console import say
 from dreamerjax.core.files import write_json
 from dreamerjax.core.machine import process_seconds
+from dreamerjax.envs import Given
 from dreamerjax.storage.logger import read_metrics
 from dreamerjax.training import update_schedule
 from dreamerjax.training.outcome import Ending
@@ -68,11 +69,14 @@ def say_goodbye(run: RunState, ending: Ending) -> None:
     ):
         reached += f", which is worse than the random policy's {counters.baseline_return:.1f}"
     findings = [f"  finding:   {found['name']} at step {found['first_step']}\n" for found in run.watch.summary()]
+    evaluate, resume = f"python -m dreamerjax.evaluate run={path} episodes=100", f"python -m dreamerjax.train resume={path}"
+    if isinstance(run.source, Given):
+        evaluate, resume = f"Agent.load('{path}', env=env).evaluate(100)", f"dreamerjax.learn(env, resume='{path}')"
     say(
         f"{ending.outcome} after {run.env_steps} environment steps, {counters.updates} updates, "
         f"{process_seconds():.0f} s since the process started: {reached}\n"
-        f"{''.join(findings)}{dream}  evaluate:  python -m dreamerjax.evaluate run={path} episodes=100\n"
-        f"  continue:  python -m dreamerjax.train resume={path}\n"
+        f"{''.join(findings)}{dream}  evaluate:  {evaluate}\n"
+        f"  continue:  {resume}\n"
         f"  curve:     {path / 'media' / 'learning_curve.png'}\n"
         f"  metrics:   {path / 'metrics.jsonl'} and TensorBoard events in {path}"
     )

@@ -14,7 +14,7 @@ from dreamerjax.config.schema import Config
 from dreamerjax.core.types import EnvSpec
 from dreamerjax.data.collector import record_fields
 from dreamerjax.data.replay import Field, Replay, Sample
-from dreamerjax.envs import Envs, env_spec, make_vector_env
+from dreamerjax.envs import Envs, Source, env_spec, make_vector_env
 from dreamerjax.networks.build import Networks, build_networks
 from dreamerjax.training.update_schedule import last_step
 
@@ -51,13 +51,13 @@ class World:
         return Learner(self.networks, options, state, self.devices, jit=self.config.jit)
 
 
-def build_world(config: Config) -> World:
-    """Make the environments (close them when done) and the modules that fit them.
+def build_world(config: Config, source: Source | None = None) -> World:
+    """Make the environments (close them when done) and the modules that fit them. A `source` takes the place of `env.id`.
 
     Raises UserError for an environment or a number of devices that cannot be had.
     """
     devices = choose_devices(config.parallel.devices, config.train.batch_size)
-    envs = make_vector_env(config.env, config.env.num_envs)
+    envs = make_vector_env(config.env, config.env.num_envs, source)
     spec = env_spec(envs.single_observation_space, envs.single_action_space)
     return World(config, envs, spec, build_networks(spec, config.model), devices)
 

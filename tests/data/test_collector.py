@@ -11,10 +11,10 @@ from dreamerjax.config.schema import EnvConfig, Vectorization
 from dreamerjax.core.errors import UserError
 from dreamerjax.core.types import ActFunction, ActionSpec, Arrays, EnvSpec
 from dreamerjax.data.collector import Collector, record_fields
+from dreamerjax.data.playing import play_episodes
 from dreamerjax.data.replay import Field, Replay
 from dreamerjax.envs import EnvironmentFault, Envs, Purpose, env_spec, episode_seed, make_env, make_vector_env
 from dreamerjax.envs.random_rollouts import random_policy
-from dreamerjax.training.evaluation import play_episodes
 
 LATENTS: dict[str, Field] = {"deter": ((3,), np.float32), "stoch": ((2,), np.uint8)}
 SEED = 5

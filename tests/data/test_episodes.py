@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from dreamerjax.config.schema import EnvConfig
+from dreamerjax.data.playing import play_episodes
 from dreamerjax.envs import Purpose, env_spec, episode_seed, make_vector_env
-from dreamerjax.training.evaluation import play_episodes
 from tests.data.test_collector import reflex
 
 LIMIT = 12

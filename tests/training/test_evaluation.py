@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from dreamerjax.data.playing import EvaluationResult
 from dreamerjax.evaluate import bootstrap_interval, describe
-from dreamerjax.training.evaluation import EvaluationResult
 
 
 def test_interval_of_a_large_sample_is_the_normal_one() -> None:

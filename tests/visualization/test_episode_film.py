@@ -12,9 +12,9 @@ from gymnasium.spaces import Box, Discrete
 from dreamerjax.config.schema import EnvConfig, Pixels
 from dreamerjax.core.errors import UserError
 from dreamerjax.data.episodes import PlayedEpisode
+from dreamerjax.data.playing import play_episodes
 from dreamerjax.envs import EnvironmentFault, env_spec
 from dreamerjax.envs.random_rollouts import random_policy
-from dreamerjax.training.evaluation import play_episodes
 from dreamerjax.visualization import episode_film
 from dreamerjax.visualization.episode_film import Film
 
