@@ -94,7 +94,7 @@ class RunDirectory:
     """
 
     def __init__(self, path: Path) -> None:
-        self.path = path = path.absolute()  # an environment may change the current folder
+        self.path = path
         self.config_path = path / "config.yaml"
         self.metrics = path / "metrics.jsonl"
         self.checkpoints = path / "checkpoints"
@@ -114,7 +114,7 @@ class RunDirectory:
         with file_faults(path):
             path.parent.mkdir(parents=True, exist_ok=True)
             path = _make_unique(path)
-        run = cls(path)
+        run = cls(path.absolute())  # an environment may change the current folder
         run.lock()
         with file_faults(path):
             run.checkpoints.mkdir()
@@ -128,9 +128,14 @@ class RunDirectory:
         """Opens an existing run: a path, a run's id under `root`, or `latest`, the newest run under `root`.
 
         Raises:
-            UserError: there is no such directory, it is not a run, or (with `lock`) another process trains in it.
+            UserError: there is no such directory, it is not a run, something in it leads out of it,
+                or (with `lock`) another process trains in it.
         """
-        run = cls(find_run(path, root))
+        found = find_run(path, root)
+        run = cls(found.absolute() if lock else found)
+        for entry in run.path.iterdir():
+            if not entry.resolve().is_relative_to(run.path.resolve()):
+                raise UserError(f"run {run.path}: {entry.name} is a link that leads out of it, to {entry.resolve()}")
         if lock:
             run.lock()
         return run
@@ -184,6 +189,11 @@ def find_run(path: str | Path, root: str | Path = "runs") -> Path:
     if not _is_run(found):
         raise UserError(f"{found} is not a dreamerjax run: it has no config.yaml and meta.json written by one")
     return found
+
+
+def run_around(file: Path) -> Path | None:
+    """The run that a file lies in, however deep; None if it lies in none."""
+    return next((folder for folder in file.absolute().parents if _is_run(folder)), None)
 
 
 def _latest(root: Path) -> Path:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import os
+import sys
+from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
@@ -12,6 +15,7 @@ from gymnasium.wrappers import AddRenderObservation, RepeatAction, TimeLimit
 
 from dreamerjax.config.schema import EnvConfig, Pixels
 from dreamerjax.core.errors import UserError
+from dreamerjax.core.run_directory import run_around
 from dreamerjax.envs import extras
 from dreamerjax.envs.adapter import Adapter, close_quietly
 from dreamerjax.envs.boundary import construction
@@ -32,8 +36,20 @@ def find_registration(env_id: str) -> Registration:
     with construction(env_id):
         extras.register(env_id)
         if module:
+            _require_from_outside(env_id, module)
             importlib.import_module(module)
         return gym.spec(name)
+
+
+def _require_from_outside(env_id: str, module: str) -> None:
+    """Raise UserError for code that lies in a run's folder: to look at a run must not run what it brings."""
+    package = module.partition(".")[0]
+    found = None if package in sys.modules else importlib.util.find_spec(package)
+    for place in [] if found is None else [found.origin, *(found.submodule_search_locations or ())]:
+        if place and (run := run_around(Path(place) / "_")) is not None:
+            raise UserError(
+                f"env.id={env_id}: module {package} lies in the folder of a run, {run}: code that comes with a run is not run"
+            )
 
 
 def make_env(

@@ -64,6 +64,8 @@ def read_media(directory: Path) -> list[MediaFile]:
 
 def _read(path: Path, most: int) -> MediaFile:
     try:
+        if not path.resolve().is_relative_to(path.parent.resolve()):
+            return MediaFile(path, None, "a link that leads out of the run")
         return MediaFile(path, path.read_bytes() if path.stat().st_size <= most else None, "")
     except OSError as error:
         return MediaFile(path, None, error.strerror or str(error))
