@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import sys
-import threading
 import time
 from collections.abc import Callable
-from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,11 +23,8 @@ from dreamerjax.envs import Source
 from dreamerjax.training import reporting, summary, update_schedule
 from dreamerjax.training.outcome import Ending, Outcome, decide, is_last_evaluation_due
 from dreamerjax.training.run_state import RunState
-from dreamerjax.training.runtime import Stop, prepare, programs, stop_on_signals
+from dreamerjax.training.runtime import Stop, prepare, stop_on_signals
 from dreamerjax.training.world import replay_batch
-
-# Updates of trainings in several threads take turns: each waits for all devices, and two could wait for each other.
-UPDATING = threading.RLock()
 
 
 @dataclass
@@ -57,13 +52,12 @@ def train(run: RunState, stop: Stop) -> Outcome:
     config, counters = run.config.train, run.counters
     while (outcome := decide(run, stop)) is None:
         before, plan = run.env_steps, run.due()
-        with nullcontext() if plan is None else UPDATING:
-            update = None if plan is None else begin(run, plan)
-            try:
-                collect(run)
-            finally:
-                if update is not None:
-                    finish(run, update)
+        update = None if plan is None else begin(run, plan)
+        try:
+            collect(run)
+        finally:
+            if update is not None:
+                finish(run, update)
         run.logger.progress(run.env_steps, counters.updates)
         if update_schedule.crossed(before, run.env_steps, config.eval_every) and counters.updates and run.evaluates:
             reporting.evaluate(run)
@@ -220,28 +214,28 @@ def conduct(
     """
     prepare(config)
     directory = RunDirectory.open(config.resume, root=config.run.root, lock=True) if config.resume else None
-    with programs:
-        try:
-            state, ending = RunState(config, directory, source=source, listener=listener), Ending()
-        except BaseException:
+    try:
+        state, ending = RunState(config, directory, source=source, listener=listener), Ending()
+    except BaseException:
+        if directory is not None:
+            directory.close()
+        raise
+    try:
+        with jax.disable_jit(not config.jit), stop_on_signals(stop):
             if directory is not None:
-                directory.close()
-            raise
-        try:
-            with jax.disable_jit(not config.jit), stop_on_signals(stop):
-                if directory is not None:
-                    reporting.announce_resume(state, *state.restore())
-                ending.began = True
-                ending.outcome = train(state, stop)
-                ending.outcome = wrap_up(state, ending.outcome)
-                return state.directory.path
-        except BaseException as error:
-            ending.failed(error)
-            if ending.began and isinstance(error, UserError) and not isinstance(error, DivergedError):
-                rescue(state, error)
-            raise
-        finally:
-            close(state, ending)
+                reporting.announce_resume(state, *state.restore())
+            ending.began = True
+            ending.outcome = train(state, stop)
+            ending.outcome = wrap_up(state, ending.outcome)
+            return state.directory.path
+    except BaseException as error:
+        ending.failed(error)
+        if ending.began and isinstance(error, UserError) and not isinstance(error, DivergedError):
+            rescue(state, error)
+        raise
+    finally:
+        close(state, ending)
+        jax.clear_caches()  # a sweep makes many runs in one process, and a process can map only so many programs
 
 
 if __name__ == "__main__":

@@ -136,26 +136,3 @@ def stop_on_signals(stop: Stop | None = None) -> Iterator[Stop]:
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)
-
-
-class Programs:
-    """Compiled programs of this process. Runs enter it; those of all are forgotten when the last one leaves.
-
-    A sweep makes many runs in one process, and a process can map only so many programs.
-    """
-
-    def __init__(self) -> None:
-        self._runs, self._lock = 0, threading.Lock()
-
-    def __enter__(self) -> None:
-        with self._lock:
-            self._runs += 1
-
-    def __exit__(self, *error: object) -> None:
-        with self._lock:
-            self._runs -= 1
-            if not self._runs:
-                jax.clear_caches()
-
-
-programs = Programs()
