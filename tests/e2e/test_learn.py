@@ -8,13 +8,12 @@ import signal
 import subprocess
 import sys
 import threading
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-import gymnasium as gym
 import numpy as np
 import pytest
-from gymnasium.spaces import Box, Discrete
 
 import dreamerjax
 from dreamerjax import UserError
@@ -36,25 +35,7 @@ SETTINGS: dict[str, Any] = {
 QUICK = {**SETTINGS, "train.random_steps": 200}  # nothing to compile but the policy
 
 
-class Walk(gym.Env[Any, Any]):
-    """A random walk of 12 steps at most that the actions push. It is registered nowhere."""
-
-    observation_space = Box(-np.inf, np.inf, (4,), np.float32)
-    action_space = Discrete(2)
-
-    def __init__(self, factor: float = 1.0) -> None:
-        self.factor = factor
-
-    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
-        super().reset(seed=seed)
-        self.steps, self.position = 0, self.np_random.normal(size=4)
-        return self.position.astype(np.float32), {}
-
-    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
-        self.steps += 1
-        self.position += 0.1 * self.np_random.normal(size=4) + 0.05 * (int(action) - 0.5)
-        ends = bool(self.np_random.random() < 0.05)
-        return self.position.astype(np.float32), self.factor * float(action), ends, self.steps >= 12, {}
+Walk: Any = import_module("trial_envs").Walk  # a class that a worker process can import
 
 
 def in_folder(path: Path, settings: dict[str, Any] = SETTINGS, **changes: Any) -> dict[str, Any]:
@@ -83,8 +64,8 @@ def test_a_class_given_from_python(tmp_path: Path, vectorization: str, capsys: p
     quick = in_folder(tmp_path, QUICK, **{"env.kwargs": {"factor": 2.0}, "env.vectorization": vectorization})
     dreamerjax.learn(Walk, steps=80, **quick)
     run = trials.only_run(tmp_path)
-    given = "env.id=python/tests.e2e.test_learn.Walk: this environment was given from Python"
-    assert "id: python/tests.e2e.test_learn.Walk" in (run / "config.yaml").read_text()
+    given = "env.id=python/trial_envs.Walk: this environment was given from Python"
+    assert "id: python/trial_envs.Walk" in (run / "config.yaml").read_text()
     out = capsys.readouterr().out
     assert f"dreamerjax.learn(env, resume='{run}')" in out
     assert trials.resume_here(run, "train.steps=160") == 2
@@ -102,9 +83,9 @@ def test_a_class_given_from_python(tmp_path: Path, vectorization: str, capsys: p
 
 
 def test_a_function_evaluates_in_environments_of_its_own(tmp_path: Path) -> None:
-    made: list[Walk] = []
+    made: list[Any] = []
 
-    def factory() -> Walk:
+    def factory() -> Any:
         made.append(Walk())
         return made[-1]
 
@@ -118,7 +99,7 @@ def test_a_function_evaluates_in_environments_of_its_own(tmp_path: Path) -> None
 ONE = Walk()
 
 
-def boom() -> Walk:
+def boom() -> Any:
     raise RuntimeError("no licence")
 
 
@@ -247,11 +228,11 @@ import sys, dreamerjax
 print('jax' in sys.modules)
 import jax
 print(len(jax.devices()))
-from tests.e2e.test_learn import QUICK
-agent = dreamerjax.learn('CartPole-v1', steps=40, **{**QUICK, 'parallel.devices': 0, 'run.root': 'runs'})
+quick = {settings!r}
+agent = dreamerjax.learn('CartPole-v1', steps=40, **{{**quick, 'parallel.devices': 0, 'run.root': 'runs'}})
 print(len(jax.devices()), agent.env_step)
 try:
-    dreamerjax.learn('CartPole-v1', steps=40, **{**QUICK, 'run.root': 'more'})
+    dreamerjax.learn('CartPole-v1', steps=40, **{{**quick, 'run.root': 'more'}})
 except dreamerjax.UserError as error:
     print(error)
 """
@@ -260,7 +241,12 @@ except dreamerjax.UserError as error:
 def test_where_jax_is_in_use_already_its_devices_are_what_there_is(tmp_path: Path) -> None:
     environment = trials.environment(JAX_NUM_CPU_DEVICES="1")
     done = subprocess.run(
-        [sys.executable, "-c", SCRIPT], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=280
+        [sys.executable, "-c", SCRIPT.format(settings=QUICK)],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=280,
     )
     lines = done.stdout.splitlines()
     assert lines[:2] == ["False", "1"], done.stderr

@@ -10,7 +10,7 @@ import pytest
 from dreamerjax.storage.logger import read_metrics
 from tests.e2e import trials
 
-FEW = ("train.steps=56", "env.time_limit=20", "train.eval_every=0")  # 3 updates
+FEW = ("train.steps=56", "env.time_limit=20", "train.eval_every=56")  # 3 updates
 
 
 @pytest.mark.parametrize(

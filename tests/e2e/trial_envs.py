@@ -25,10 +25,6 @@ def _raise() -> None:
     raise RuntimeError("the gears\nare stuck")
 
 
-def _crash() -> None:
-    raise SystemExit(7)
-
-
 def _interrupt_twice() -> None:
     os.kill(os.getpid(), signal.SIGINT)
     os.kill(os.getpid(), signal.SIGINT)
@@ -40,7 +36,6 @@ def _fill_disk() -> None:
 
 EVENTS: dict[str, Callable[[], None]] = {
     "raise": _raise,
-    "crash": _crash,
     "kill": lambda: os.kill(os.getpid(), signal.SIGKILL),
     "terminate": lambda: os.kill(os.getpid(), signal.SIGTERM),
     "interrupt": lambda: os.kill(os.getpid(), signal.SIGINT),
@@ -86,6 +81,27 @@ class Words(Trial):
     """Observes a text."""
 
     observation_space: gym.Space[Any] = gym.spaces.Text(8)
+
+
+class Walk(gym.Env[Any, Any]):
+    """A random walk of 12 steps at most that the actions push. It is registered nowhere, but given as a class."""
+
+    observation_space = Box(-np.inf, np.inf, (4,), np.float32)
+    action_space = Discrete(2)
+
+    def __init__(self, factor: float = 1.0) -> None:
+        self.factor = factor
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
+        super().reset(seed=seed)
+        self.steps, self.position = 0, self.np_random.normal(size=4)
+        return self.position.astype(np.float32), {}
+
+    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        self.steps += 1
+        self.position += 0.1 * self.np_random.normal(size=4) + 0.05 * (int(action) - 0.5)
+        ends = bool(self.np_random.random() < 0.05)
+        return self.position.astype(np.float32), self.factor * float(action), ends, self.steps >= 12, {}
 
 
 gym.register("Trial-v0", "trial_envs:Trial")
