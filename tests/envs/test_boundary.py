@@ -323,11 +323,11 @@ def test_what_is_raised_while_it_is_made(what: str) -> None:
 
     attribute = leave if what == "init" else property(leave)
     made = type("Leaving", (Free,), {"__init__" if what == "init" else what: attribute})
-    register("Leaving-v0", made)
-    with pytest.raises(UserError, match=r"env.id=Leaving-v0: .*") as caught:
-        make_vector_env(EnvConfig(id="Leaving-v0"), 2)
+    register("LeavingWhileMade-v0", made)
+    with pytest.raises(UserError, match=r"env.id=LeavingWhileMade-v0: .*") as caught:
+        make_vector_env(EnvConfig(id="LeavingWhileMade-v0"), 2)
     assert caught.value.exit_code == 2
-    del gym.registry["Leaving-v0"]
+    del gym.registry["LeavingWhileMade-v0"]
 
 
 @pytest.mark.parametrize("where", ["init", "step"])
