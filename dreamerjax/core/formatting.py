@@ -1,8 +1,10 @@
-"""Numbers in words."""
+"""Numbers in words, and tables of them."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 
 def number(value: float) -> str:
@@ -10,3 +12,8 @@ def number(value: float) -> str:
     if math.isnan(value):
         return "n/a"
     return f"{value:,.0f}" if abs(value) >= 1000 else f"{value + 0.0:.4g}"
+
+
+def markdown_table(header: Sequence[str], rows: Iterable[Iterable[Any]]) -> list[str]:
+    """The lines of a Markdown table."""
+    return ["| " + " | ".join(map(str, cells)) + " |" for cells in (header, ["---"] * len(header), *rows)]

@@ -23,7 +23,6 @@ OBSERVATIONS_SUPPORTED = (
 )
 FEW = 16  # with fewer rows than this and more channels, an image is taken for one with its channels first
 MOST = 2**16  # numbers of one observation or action as the networks see it: a layer for more takes gigabytes
-TOO_LARGE = f"at most {MOST} are supported"
 SHOWN = 8  # numbers of an observation that a message shows
 AS_THEY_ARE = ImageView()
 ACTIONS_SUPPORTED = "Discrete, MultiDiscrete, and Box of floats with finite bounds low < high"
@@ -63,9 +62,8 @@ def leaves(space: gym.Space[Any], view: ImageView = AS_THEY_ARE) -> list[Leaf]:
         if name in found:
             raise UserError(f"two observations of the environment are both named {name!r} when flattened: rename one")
         spec, convert = _observation(name, inner, view)
-        if not spec.is_image and spec.encoded_size > MOST:
-            one_hot = ", one-hot" if spec.is_discrete else ""
-            raise UserError(f"observation {name!r}: {inner} is {spec.encoded_size} numbers{one_hot}; {TOO_LARGE}")
+        if not spec.is_image:
+            _require_small(f"observation {name!r}: {inner}", spec)
         found[name] = Leaf(name, path, inner, spec, convert)
     if not found:
         raise UserError(f"observation space {space} holds no observation; supported: {OBSERVATIONS_SUPPORTED}")
@@ -108,10 +106,14 @@ def action_space(spec: ActionSpec) -> gym.Space[Any]:
 def action_spec(space: gym.Space[Any]) -> ActionSpec:
     """The agent's view of an action space. Raises UserError if it is not supported or too large."""
     spec = _action_spec(space)
+    _require_small(f"action space {space}", spec)
+    return spec
+
+
+def _require_small(what: str, spec: ObservationSpec | ActionSpec) -> None:
     if spec.encoded_size > MOST:
         one_hot = ", one-hot" if spec.is_discrete else ""
-        raise UserError(f"action space {space} is {spec.encoded_size} numbers{one_hot}; {TOO_LARGE}")
-    return spec
+        raise UserError(f"{what} is {spec.encoded_size} numbers{one_hot}; at most {MOST} are supported")
 
 
 def _action_spec(space: gym.Space[Any]) -> ActionSpec:

@@ -57,7 +57,7 @@ class Counters:
         """After a change of the pace, the new one counts from this environment step on: no debt, no burst."""
         if self.pace is not None and self.pace != pace_of(config):
             due = max(0, update_schedule.updates_due(config, env_steps, 0))
-            self.credit = self.owed_updates + self.credit - due
+            self.credit = self.updates - self.pacing.extra_updates - due
         self.pace = pace_of(config)
 
     @classmethod

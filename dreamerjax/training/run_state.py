@@ -234,10 +234,10 @@ class RunState:
         return exact, reason
 
     def _say_changes(self) -> None:
-        before = config_from_yaml(self.directory.config_path)
-        old, new = ({e.key: e.value for e in walk(config) if not e.is_section} for config in (before, self.config))
+        configs = config_from_yaml(self.directory.config_path), replace(self.config, resume=None)
+        old, new = ({e.key: e.value for e in walk(config) if not e.is_section} for config in configs)
         changes = [f"{key} {written(old.get(key))} -> {written(new[key])}" for key in new if new[key] != old.get(key)]
-        if changes := [change for change in changes if not change.startswith("resume ")]:
+        if changes:
             text = f"changed from environment step {self.env_steps} on: {', '.join(changes)}"
             self.logger.message(text)
             self.logger.events.text(self.env_steps, "resume", text)

@@ -65,7 +65,7 @@ def say_goodbye(run: RunState, ending: Ending) -> None:
     elif (
         counters.last_return is not None
         and counters.baseline_return is not None
-        and (counters.last_return < counters.baseline_return)
+        and counters.last_return < counters.baseline_return
     ):
         reached += f", which is worse than the random policy's {counters.baseline_return:.1f}"
     findings = [f"  finding:   {found['name']} at step {found['first_step']}\n" for found in run.watch.summary()]

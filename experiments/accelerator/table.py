@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from typing import Any
+
+from dreamerjax.core.formatting import markdown_table, number
 
 Record = dict[str, Any]
 
@@ -29,10 +31,9 @@ def markdown(results: dict[str, Any]) -> str:
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
-def table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
+def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """A Markdown table; empty without rows."""
-    titles, lines = list(head), [f"| {' | '.join(row)} |" for row in rows]
-    return "\n".join([f"| {' | '.join(titles)} |", f"|{' --- |' * len(titles)}", *lines]) if lines else ""
+    return "\n".join(markdown_table(head, rows)) if rows else ""
 
 
 def machine_table(figures: Record) -> str:
@@ -94,6 +95,4 @@ def failures(jobs: dict[str, Record]) -> list[str]:
 
 
 def _number(value: float | None) -> str:
-    if value is None:
-        return "-"
-    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
+    return "-" if value is None else number(value)

@@ -26,7 +26,8 @@ from typing import Any
 import numpy as np
 
 from dreamerjax.core.files import read_json_object, write_json, write_text
-from dreamerjax.core.machine import machine
+from dreamerjax.core.formatting import markdown_table
+from dreamerjax.core.machine import cores, machine
 from dreamerjax.experiment.cores import launched, side_by_side
 from dreamerjax.storage.logger import read_metrics
 from dreamerjax.visualization import style
@@ -213,11 +214,6 @@ def verdicts(task: Task, rows: Sequence[dict[str, Any]]) -> list[tuple[str, str,
     return found
 
 
-def table(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> list[str]:
-    """A Markdown table."""
-    return ["| " + " | ".join(map(str, cells)) + " |" for cells in (header, ["---"] * len(header), *rows)]
-
-
 def section(name: str, task: Task, result: dict[str, Any]) -> list[str]:
     """One task's part of the report."""
     rows = result["seeds"]
@@ -227,13 +223,13 @@ def section(name: str, task: Task, result: dict[str, Any]) -> list[str]:
     where = f"{result['machine']['processor']}, {result['machine']['cores']} cores"
     return [
         f"## {task.title}", "",
-        *table(("demanded", "seen", "met"), demands), "",
+        *markdown_table(("demanded", "seen", "met"), demands), "",
         f"![Evaluations of every seed]({name}.png)", "",
         f"`python experiments/stay_solved/run.py --task {name}`; settings: `{' '.join(task.overrides)}`, nothing else. "
         f"Machine: {where}; {how} until solved."
         + (f" Each seed then goes on for {task.watch:,} environment steps." if task.watch else ""),
         "",
-        *table(list(COLUMNS.values()), cells), "",
+        *markdown_table(list(COLUMNS.values()), cells), "",
     ]  # fmt: skip
 
 
@@ -285,7 +281,7 @@ def main() -> int:
         if phase == "report":
             return 0 if report(options.task, seeds) else 1
         alone = phase == "solve" and not task.side_by_side
-        side_by_side(getattr(Seed, phase), seeds, 1 if alone else min(2, len(os.sched_getaffinity(0))))
+        side_by_side(getattr(Seed, phase), seeds, 1 if alone else min(2, len(cores())))
     return 0
 
 

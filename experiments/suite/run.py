@@ -17,7 +17,6 @@ import argparse
 import csv
 import json
 import math
-import os
 import re
 import sys
 from collections.abc import Sequence
@@ -32,7 +31,8 @@ from dreamerjax.config.cli import load_config
 from dreamerjax.config.overrides import quoted
 from dreamerjax.core.errors import UserError
 from dreamerjax.core.files import file_faults, plain, read_json_object, write_json, write_text
-from dreamerjax.core.machine import machine
+from dreamerjax.core.formatting import markdown_table
+from dreamerjax.core.machine import cores, machine
 from dreamerjax.core.run_directory import git_state
 from dreamerjax.experiment.design import Metric
 from dreamerjax.experiment.jobs import Work, hold, last_words
@@ -218,11 +218,6 @@ def verdict(task: Task, rows: Sequence[dict[str, Any]]) -> tuple[str, str, bool]
     return demanded, seen, met and in_time == len(rows)
 
 
-def table(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> list[str]:
-    """A Markdown table."""
-    return ["| " + " | ".join(map(str, cells)) + " |" for cells in (header, ["---"] * len(header), *rows)]
-
-
 def published(name: str, column: str) -> str:
     """A reference figure in words, with its deviation where there is one."""
     entry = REFERENCE[name]
@@ -252,8 +247,8 @@ def control(runs: dict[str, list[dict[str, Any]]], frames: int) -> list[str]:
     one = min(map(len, runs.values())) < 2
     header = ("task", "ours, last evaluation", "last quarter", "each seed", *columns, "ours / DreamerV3", "minutes a run")
     return [
-        *table(header, cells), "",
-        *table(("", f"mean over {len(runs)} tasks", "interquartile mean"), summary), "",
+        *markdown_table(header, cells), "",
+        *markdown_table(("", f"mean over {len(runs)} tasks", "interquartile mean"), summary), "",
         "Each task weighs the same; of what is published, the tasks' means are taken. In brackets: 95%, stratified bootstrap "
         f"{'over tasks, since some have one seed alone' if one else 'over seeds within tasks'}. "
         f"Below {LEAST} of DreamerV3's mean, where that is 100 or more: {', '.join(low) or 'none'}.", "",
@@ -287,7 +282,7 @@ def report(results: dict[str, Any]) -> str:
         demands.append([f"`{task.name}`", demanded, seen, "yes" if met else "**no**", ends, f"{random:.4g}", minutes(rows)])
     if demands:
         header = ("task", "demanded", "seen", "met", "last evaluation of each seed", "random policy", "minutes a run")
-        sections += ["## Other environments", "", *table(header, demands), ""]
+        sections += ["## Other environments", "", *markdown_table(header, demands), ""]
     if unfinished:
         sections += ["## Not finished", "", *unfinished, ""]
     settings = f"`{' '.join(results['overrides'])}`" if results["overrides"] else "the defaults"
@@ -335,7 +330,7 @@ def train(runs: Sequence[Run], directory: Path, record: dict[str, Any]) -> int:
         write_json(directory / "suite.json", record)
         todo = [run for run in runs if run.state().state != "finished"]
         print(f"{record['label']}: {len(runs)} runs, {len(runs) - len(todo)} of them finished before", flush=True)
-        errors = run_here(todo, len(os.sched_getaffinity(0)), stop)
+        errors = run_here(todo, len(cores()), stop)
     return stop.exit_code or int(any(error is not None for error in errors.values()))
 
 
