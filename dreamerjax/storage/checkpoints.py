@@ -29,7 +29,7 @@ from dreamerjax.core.errors import UserError
 from dreamerjax.storage.leaves import CHUNK, DamagedError, flatten, json_crc, pack, unflatten, unpack
 
 PREFIX = "save"
-LAYOUT = 2  # of what a checkpoint holds, counted up where an earlier version cannot be read
+LAYOUT = 3  # of what a checkpoint holds, counted up where an earlier version cannot be read
 DIGITS = 6
 
 log = logging.getLogger(__name__)

@@ -308,7 +308,7 @@ def test_another_layout_is_refused_in_one_line(tmp_path: Path, monkeypatch: pyte
     """It is not damaged, and nothing older is taken in its place."""
     store = CheckpointStore(tmp_path, keep=2)
     store.save(1, {"a": np.ones(3)}, None, {})
-    monkeypatch.setattr(checkpoints, "LAYOUT", 3)
+    monkeypatch.setattr(checkpoints, "LAYOUT", checkpoints.LAYOUT + 1)
     with pytest.raises(UserError, match=r"save_000001 was written by another version of dreamerjax"):
         store.restore()
     assert caplog.text == ""
