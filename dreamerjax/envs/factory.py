@@ -41,6 +41,13 @@ def find_registration(env_id: str) -> Registration:
         return gym.spec(name)
 
 
+def solved_return(env_id: str, source: Source | None = None) -> float | None:
+    """The mean return that gymnasium's registration counts as solved; None where there is no such number."""
+    if isinstance(source, Given):
+        return None
+    return (source or find_registration(env_id)).reward_threshold
+
+
 def _require_from_outside(env_id: str, module: str) -> None:
     """Raise UserError for code that lies in a run's folder: to look at a run must not run what it brings."""
     package = module.partition(".")[0]

@@ -15,6 +15,7 @@ from dreamerjax.config.schema import Config, FreeBits
 from dreamerjax.core.files import read_json_object
 from dreamerjax.core.run_directory import RunDirectory
 from dreamerjax.diagnostics.collapse import CollapseWatch, WatchSettings
+from dreamerjax.diagnostics.verdict import Standards, judge
 from dreamerjax.report.words import whole
 from dreamerjax.storage.logger import EPISODE_RETURN, WALL_CLOCK, read_sound_metrics
 
@@ -69,7 +70,12 @@ def read_directory(directory: RunDirectory) -> RunReading:
     kept = {key: value for key, value in summary.items() if value is not None} if ended else {}
     if records and GREEDY not in {key for record in records for key in record}:
         missing.append("There is no evaluation in the metrics so far.")
-    findings = kept.get("findings")
+    figures = recorded | kept
+    findings = watched(records, config) if kept.get("findings") is None else kept["findings"]
+    if "verdict" not in figures and records:
+        standards = Standards(figures.get("baseline_return"), config.get("train.stop_at_return"), None)
+        verdict = judge(records, flatten(Config()) | config, [str(found.get("name")) for found in findings], standards)
+        figures |= {"verdict": verdict.sentence, "advice": [vars(advice) for advice in verdict.advice]}
     return RunReading(
         directory=directory,
         outcome=outcome,
@@ -77,8 +83,8 @@ def read_directory(directory: RunDirectory) -> RunReading:
         config=config,
         config_yaml=config_yaml,
         records=records,
-        figures=recorded | kept,
-        findings=watched(records, config) if findings is None else findings,
+        figures=figures,
+        findings=findings,
         evaluations={path.name: read_json_object(path) for path in sorted(directory.path.glob("evaluation_*.json"))},
         missing=missing,
     )

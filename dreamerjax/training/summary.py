@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
+from dreamerjax.config.flat import flatten
 from dreamerjax.config.schema import Mode
 from dreamerjax.core.console import say
 from dreamerjax.core.files import write_json
 from dreamerjax.core.machine import process_seconds
-from dreamerjax.envs import Given
+from dreamerjax.diagnostics.verdict import Standards, Verdict, judge
+from dreamerjax.envs import Given, solved_return
 from dreamerjax.storage.logger import read_metrics
 from dreamerjax.training import update_schedule
 from dreamerjax.training.outcome import Ending
@@ -17,6 +21,8 @@ from dreamerjax.visualization.learning_curve import write_learning_curve
 def write_summary(run: RunState, ending: Ending) -> None:
     """summary.json, then the learning curve."""
     counters, directory = run.counters, run.directory
+    records = read_metrics(directory.metrics)
+    ending.verdict = _judge(run, records) if run.evaluates and run.config.train.eval_every else None
     write_json(
         directory.summary,
         {
@@ -38,17 +44,28 @@ def write_summary(run: RunState, ending: Ending) -> None:
             "last_step": counters.last_step,
             "best_return": counters.best_return,
             "best_step": counters.best_step,
+            "verdict": None if ending.verdict is None else ending.verdict.sentence,
+            "advice": [] if ending.verdict is None else [vars(advice) for advice in ending.verdict.advice],
             "findings": run.watch.summary(),
             "replay_steps": len(run.replay),
             "replay_bytes": run.replay.nbytes,
         },
     )
     write_learning_curve(
-        read_metrics(directory.metrics),
+        records,
         directory.media / "learning_curve.png",
         title=f"{run.config.env.id}, {directory.path.name}",
         threshold=run.config.train.stop_at_return,
     )
+
+
+def _judge(run: RunState, records: Sequence[Mapping[str, float]]) -> Verdict:
+    standards = Standards(
+        random=run.counters.baseline_return,
+        wanted=run.config.train.stop_at_return,
+        reference=solved_return(run.config.env.id, run.source),
+    )
+    return judge(records, flatten(run.config), [found["name"] for found in run.watch.summary()], standards)
 
 
 def say_goodbye(run: RunState, ending: Ending) -> None:
@@ -62,12 +79,10 @@ def say_goodbye(run: RunState, ending: Ending) -> None:
         reached = f"evaluation {counters.last_return:.1f}, best {counters.best_return:.1f} at step {counters.best_step}"
     if not counters.updates:
         reached = "nothing was learned"
-    elif (
-        counters.last_return is not None
-        and counters.baseline_return is not None
-        and counters.last_return < counters.baseline_return
-    ):
-        reached += f", which is worse than the random policy's {counters.baseline_return:.1f}"
+    verdict = ""
+    if ending.verdict is not None and counters.updates:
+        verdict = f"  verdict:   {ending.verdict.sentence}\n"
+        verdict += "".join(f"  try:       {advice.override} ({advice.reason})\n" for advice in ending.verdict.advice)
     findings = [f"  finding:   {found['name']} at step {found['first_step']}\n" for found in run.watch.summary()]
     evaluate, resume = f"python -m dreamerjax.evaluate run={path} episodes=100", f"python -m dreamerjax.train resume={path}"
     if isinstance(run.source, Given):
@@ -75,7 +90,7 @@ def say_goodbye(run: RunState, ending: Ending) -> None:
     say(
         f"{ending.outcome} after {run.env_steps} environment steps, {counters.updates} updates, "
         f"{process_seconds():.0f} s since the process started: {reached}\n"
-        f"{''.join(findings)}{dream}  evaluate:  {evaluate}\n"
+        f"{verdict}{''.join(findings)}{dream}  evaluate:  {evaluate}\n"
         f"  continue:  {resume}\n"
         f"  curve:     {path / 'media' / 'learning_curve.png'}\n"
         f"  metrics:   {path / 'metrics.jsonl'} and TensorBoard events in {path}"

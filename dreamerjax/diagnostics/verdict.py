@@ -1,0 +1,177 @@
+"""What a run amounts to, in words: whether it was good, whether it was over, and what to turn next. No JAX in here."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import stats
+
+from dreamerjax.core.formatting import number
+
+GREEDY = "eval/greedy/return"
+CONFIDENCE = 0.95
+TREND_EVALUATIONS = 4  # the newest half of the evaluations, at least so many, says whether returns still rise
+TREND_P = 0.05  # of a slope that chance would give
+OPEN_LOOP_LOST = 1.0  # standard deviations: predictions 15 steps ahead are no better than the episode's mean
+
+
+@dataclass(frozen=True)
+class Advice:
+    """A setting to turn, as an override, and why."""
+
+    override: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What a run ends with, and its report begins with."""
+
+    sentence: str
+    advice: tuple[Advice, ...]  # at most two, the likeliest to help first
+
+
+@dataclass(frozen=True)
+class Standards:
+    """What the evaluations are set beside, where it is known."""
+
+    random: float | None  # mean return of the random policy
+    wanted: float | None  # train.stop_at_return
+    reference: float | None  # what the environment's registration counts as solved
+
+
+def judge(
+    records: Sequence[Mapping[str, float]], settings: Mapping[str, object], findings: Sequence[str], standards: Standards
+) -> Verdict:
+    """The verdict on a run.
+
+    Args:
+        records: lines of metrics.jsonl.
+        settings: the run's configuration by dotted keys.
+        findings: names of what the collapse watch found, the first first.
+        standards: what its evaluations are set beside.
+    """
+    curve = [record for record in records if math.isfinite(record.get(f"{GREEDY}_mean", math.nan))]
+    if not any(record.get("update", 0) > 0 for record in records):
+        return Verdict("nothing was learned: no update was made", ())
+    if not curve:
+        return Verdict("not known: it was never evaluated", ())
+    counted = settings.get("train.eval_episodes")
+    episodes = counted if isinstance(counted, int) else 0
+    last, interval = curve[-1][f"{GREEDY}_mean"], _interval(curve[-1], episodes)
+    low, high = interval
+    said = [f"{number(last)} [{number(low)}, {number(high)}] in the last evaluation"]
+    if standards.random is not None:
+        beside = "better than" if low > standards.random else "worse than" if high < standards.random else "no better than"
+        said.append(f"{beside} the random policy's {number(standards.random)}")
+    goal = standards.wanted if standards.wanted is not None else standards.reference
+    solved = "" if goal is None else f"{'solved' if last >= goal else 'not solved'} ({number(goal)} is wanted): "
+    trend, best = _trend(curve), max(curve, key=lambda record: record[f"{GREEDY}_mean"])
+    fell = _interval(best, episodes)[0] > high
+    if fell:
+        said.append(f"below its best, {number(best[f'{GREEDY}_mean'])} at step {best['env_step']:,.0f}")
+    elif trend:
+        said.append("still rising" if trend > 0 else "falling")
+    found = [
+        *findings,
+        *(_conditions(records, standards, high, solved=goal is not None and last >= goal, trend=trend, fell=fell)),
+    ]
+    return Verdict(solved + ", ".join(said), tuple(_advice(found, settings)))
+
+
+def _interval(record: Mapping[str, float], episodes: int) -> tuple[float, float]:
+    """Of an evaluation's mean return, by Student's t."""
+    mean, std = record[f"{GREEDY}_mean"], record.get(f"{GREEDY}_std", math.nan)
+    if episodes < 2 or not math.isfinite(std):
+        return mean, mean
+    half = float(stats.t.ppf((1 + CONFIDENCE) / 2, episodes - 1)) * std / math.sqrt(episodes - 1)  # std divides by n
+    return mean - half, mean + half
+
+
+def _trend(curve: Sequence[Mapping[str, float]]) -> int:
+    """1 if the newest half of the evaluations rises beyond chance, -1 if it falls, else 0."""
+    newest = curve[-max(TREND_EVALUATIONS, math.ceil(len(curve) / 2)) :]
+    values = np.array([record[f"{GREEDY}_mean"] for record in newest])
+    if len(newest) < TREND_EVALUATIONS or np.ptp(values) == 0:
+        return 0
+    line = stats.linregress([record["env_step"] for record in newest], values)
+    return int(np.sign(line.slope)) if line.pvalue < TREND_P else 0
+
+
+def _conditions(
+    records: Sequence[Mapping[str, float]], standards: Standards, high: float, *, solved: bool, trend: int, fell: bool
+) -> Iterator[str]:
+    """What speaks for a setting beside the findings of the watch, by its name in SETTINGS."""
+    if fell or trend < 0:
+        yield "fell"
+    if solved:
+        return
+    if trend > 0:
+        yield "rising"
+    errors = [record["gap/open_loop_error"] for record in records if "gap/open_loop_error" in record]
+    if errors and errors[-1] > OPEN_LOOP_LOST:
+        yield "model_is_lost"
+    if standards.random is not None and high <= standards.random + abs(standards.random) / 2:
+        yield "no_better_than_random"
+    if not trend:
+        yield "flat"
+
+
+def _times(factor: float) -> Callable[[object], str | None]:
+    return lambda value: f"{factor * value:.3g}" if isinstance(value, int | float) else None
+
+
+def _fixed(new: str) -> Callable[[object], str | None]:
+    return lambda _: new
+
+
+def _doubled(value: object) -> str | None:
+    return str(2 * value) if isinstance(value, int) else None
+
+
+# What to turn, the likeliest first, by finding or condition: the key, its new value from the present one, and why. The reasons
+# for findings are those of docs/metrics.md.
+SETTINGS: dict[str, tuple[tuple[str, Callable[[object], str | None], str], ...]] = {
+    "dynamics_on_free_bits": (
+        ("loss.free_nats", _times(0.1), "the prior gets no gradient below the free nats"),
+        ("loss.free_bits", _fixed("straight_through"), "the prior gets no gradient below the free nats"),
+    ),
+    "kl_collapse": (("loss.scales.representation", _times(0.1), "the latents carry nothing"),),
+    "latents_carry_nothing": (("loss.scales.representation", _times(0.1), "the latents carry nothing"),),
+    "continue_crash": (("loss.free_nats", _times(0.1), "dreams end too early: the prior does not learn"),),
+    "critic_saturates": (("optim.critic_lr", _times(0.5), "the critic is stuck"),),
+    "entropy_collapses": (
+        ("behavior.entropy", _times(3), "the policy explores no more"),
+        ("optim.actor_lr", _times(0.5), "the policy explores no more"),
+    ),
+    "actor_loss_climbs": (("optim.actor_lr", _times(0.5), "the actor is pushed away from a good policy"),),
+    "evaluation_falls_while_values_rise": (("optim.actor_lr", _times(0.5), "the actor exploits its model"),),
+    "delusional_dreams": (("optim.actor_lr", _times(0.5), "dreams promise more than follows"),),
+    "kl_spike": (("optim.model_lr", _times(0.5), "prior and posterior drifted apart"),),
+    "focus_always_on": (("pacing.focus_threshold", _times(2), "the actor and critic are hardly trained"),),
+    "fell": (("optim.actor_lr", _times(0.5), "it lost what it had learned"),),
+    "rising": (("train.steps", _doubled, "it was still learning; resume it"),),
+    "model_is_lost": (("size", _fixed("size1m"), "the model predicts no better than the mean, 15 steps ahead"),),
+    "no_better_than_random": (
+        ("behavior.entropy", _times(3), "it found no reward to follow"),
+        ("train.random_steps", _times(4), "it found no reward to follow"),
+    ),
+    "flat": (
+        ("train.train_ratio", _times(2), "more updates from the same steps"),
+        ("train.steps", _doubled, "it had not come to an end"),
+    ),
+}
+
+
+def _advice(found: Sequence[str], settings: Mapping[str, object]) -> Iterator[Advice]:
+    """Two settings, each of another key, for the first two things found that have one."""
+    keys: set[str] = set()
+    for name in found:
+        for key, new, reason in SETTINGS.get(name, ()):
+            value = new(settings.get(key))  # None: a damaged config.yaml has no number there
+            if len(keys) < 2 and key not in keys and value is not None:
+                keys.add(key)
+                yield Advice(f"{key}={value}", reason)

@@ -1,0 +1,106 @@
+"""The verdict on a run, from the lines of its metrics alone."""
+
+from collections.abc import Mapping, Sequence
+
+import pytest
+
+from dreamerjax.config.cli import load_config
+from dreamerjax.config.flat import flatten
+from dreamerjax.config.schema import Config
+from dreamerjax.diagnostics.collapse import CollapseWatch, WatchSettings
+from dreamerjax.diagnostics.verdict import SETTINGS, Standards, Verdict, judge
+
+SETTINGS_OF_A_RUN = flatten(Config())
+CARTPOLE = Standards(random=22.0, wanted=None, reference=475.0)
+
+
+def evaluations(means: Sequence[float], std: float = 10.0) -> list[dict[str, float]]:
+    return [
+        {"env_step": 1000.0 * i, "update": 100.0 * i, "eval/greedy/return_mean": mean, "eval/greedy/return_std": std}
+        for i, mean in enumerate(means, 1)
+    ]
+
+
+def verdict(
+    means: Sequence[float],
+    *,
+    std: float = 10.0,
+    findings: Sequence[str] = (),
+    standards: Standards = CARTPOLE,
+    more: Mapping[str, float] | None = None,
+) -> Verdict:
+    records = [*evaluations(means, std), *([{"env_step": 9e9, "update": 9e9, **more}] if more else [])]
+    return judge(records, SETTINGS_OF_A_RUN, findings, standards)
+
+
+def test_solved_needs_nothing() -> None:
+    found = verdict([100, 490, 500], std=0)
+    assert found.sentence == (
+        "solved (475 is wanted): 500 [500, 500] in the last evaluation, better than the random policy's 22"
+    )
+    assert found.advice == ()
+
+
+def test_a_wanted_return_counts_before_the_registrations() -> None:
+    assert verdict([400], standards=CARTPOLE).sentence.startswith("not solved (475 is wanted)")
+    assert verdict([400], standards=Standards(22.0, 300.0, 475.0)).sentence.startswith("solved (300 is wanted)")
+    assert verdict([400], standards=Standards(22.0, None, None)).sentence.startswith("400 [")
+
+
+def test_the_interval_is_students_t_of_the_evaluations_episodes() -> None:
+    """20 episodes, std 10 of the population: 95% within 2.093 * 10 / sqrt(19)."""
+    assert "100 [95.2, 104.8]" in verdict([100]).sentence
+
+
+@pytest.mark.parametrize(("last", "words"), [(90, "better than"), (25, "no better than"), (5, "worse than")])
+def test_it_is_set_beside_the_random_policy(last: float, words: str) -> None:
+    assert f"{words} the random policy's 22" in verdict([last]).sentence
+
+
+def test_a_rise_a_fall_and_noise_are_told_apart() -> None:
+    rising = verdict([20, 40, 60, 80, 100, 120, 140, 160])
+    assert rising.sentence.endswith("still rising")
+    assert rising.advice[0].override == "train.steps=40000"
+    lost = verdict([20, 300, 310, 300, 150, 100])
+    assert lost.sentence.endswith("below its best, 310 at step 3,000")
+    assert lost.advice[0].override == "optim.actor_lr=0.0002"
+    flat = verdict([150, 160, 150, 160, 150, 160, 150, 160])
+    assert flat.sentence.endswith("random policy's 22")
+    assert [advice.override for advice in flat.advice] == ["train.train_ratio=576", "train.steps=40000"]
+
+
+def test_what_the_watch_found_is_advised_first_and_two_keys_at_most() -> None:
+    found = verdict([20, 21], findings=["entropy_collapses", "actor_loss_climbs"])
+    keys = [advice.override.partition("=")[0] for advice in found.advice]
+    assert keys == ["behavior.entropy", "optim.actor_lr"]
+
+
+def test_a_model_that_is_lost_and_a_reward_never_found() -> None:
+    lost = verdict([20, 21], more={"gap/open_loop_error": 1.4})
+    assert lost.advice[0].override == "size=size1m"
+    assert "behavior.entropy" in lost.advice[1].override
+    sound = verdict([20, 21], more={"gap/open_loop_error": 0.4})
+    assert "size" not in " ".join(advice.override for advice in sound.advice)
+
+
+def test_settings_that_cannot_be_read_give_no_advice() -> None:
+    found = judge(evaluations([20, 21, 20, 21]), {"train.steps": "many"}, ["entropy_collapses"], CARTPOLE)
+    assert "21 [21, 21]" in found.sentence
+    assert found.advice == ()
+
+
+def test_nothing_to_judge() -> None:
+    assert judge([], SETTINGS_OF_A_RUN, [], CARTPOLE).sentence == "nothing was learned: no update was made"
+    unseen = judge([{"env_step": 5.0, "update": 3.0, "loss/actor": 1.0}], SETTINGS_OF_A_RUN, [], CARTPOLE)
+    assert unseen.sentence == "not known: it was never evaluated"
+
+
+def test_what_is_advised_can_be_given_to_train() -> None:
+    """Every key exists and takes its new value, and every finding of the watch has advice."""
+    for name, settings in SETTINGS.items():
+        for key, new, _ in settings:
+            value = new(SETTINGS_OF_A_RUN.get(key)) if key != "pacing.focus_threshold" else new(0.02)
+            load_config([f"{key}={value}"])
+        assert settings, name
+    watched = {case.name for case in CollapseWatch(WatchSettings(1.0, clip=True))._cases}
+    assert watched <= SETTINGS.keys()
