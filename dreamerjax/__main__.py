@@ -1,10 +1,10 @@
-"""List the commands: `python -m dreamerjax`."""
+"""The commands: `dreamerjax COMMAND ...`, which is `python -m dreamerjax.COMMAND ...`. Without a command: list them."""
 
 from __future__ import annotations
 
 import ast
+import runpy
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 
 from dreamerjax.config.help import purpose
@@ -20,17 +20,25 @@ def docstring(command: str) -> str:
     return ast.get_docstring(ast.parse(source.read_text(encoding="utf-8"))) or ""
 
 
-def main(arguments: Sequence[str]) -> int:
-    """Print one line per command; returns the exit code, 2 if something was asked that only a command can do."""
+def main() -> int:
+    """Run the command that the command line names, or list them all; returns the exit code, 2 for what is no command."""
+    asked = sys.argv[1] if len(sys.argv) > 1 else "--help"
+    command = asked.replace("-", "_")
+    if command in COMMANDS:
+        del sys.argv[1]
+        # Programs are found as `python -m` finds them: in the present folder too, where an environment's module may lie.
+        sys.path.insert(0, "")
+        runpy.run_module(f"dreamerjax.{command}", run_name="__main__", alter_sys=True)
+        return 0
     width = max(map(len, COMMANDS))
-    for command in COMMANDS:
-        print(f"python -m dreamerjax.{command:<{width}}  {purpose(docstring(command))}")
-    print("\nWhat each of them takes: --help")
-    wrong = [argument for argument in arguments if argument not in ("-h", "--help")]
+    for name in COMMANDS:
+        print(f"dreamerjax {name.replace('_', '-'):<{width}}  {purpose(docstring(name))}")
+    print("\nWhat each of them takes: --help. The same without the script: python -m dreamerjax.train, and so on")
+    wrong = asked not in ("-h", "--help")
     if wrong:
-        print(f"error: {wrong[0]}: write one of the commands above, with its dot", file=sys.stderr)
+        print(f"error: {asked}: there is no such command", file=sys.stderr)
     return 2 if wrong else 0
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(main())

@@ -150,8 +150,23 @@ def test_the_list_of_commands_starts_nothing(tmp_path: Path) -> None:
     done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True)
     *listed, end = done.stdout.splitlines()
     assert json.loads(end) == [0, []]
-    assert [line.split()[2] for line in listed[: len(COMMANDS)]] == [f"dreamerjax.{name}" for name in COMMANDS]
+    names = [line.split()[:2] for line in listed[: len(COMMANDS)]]
+    assert names == [["dreamerjax", name.replace("_", "-")] for name in COMMANDS]
     assert all(len(line.split()) > 4 for line in listed[: len(COMMANDS)])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["train", "bogus=1"], "error: unknown key bogus"),
+        (["check-env", "--nope"], "--nope"),
+        (["trian"], "error: trian: there"),
+    ],
+)
+def test_a_command_runs_its_module(arguments: list[str], said: str, tmp_path: Path) -> None:
+    done = subprocess.run([sys.executable, "-m", "dreamerjax", *arguments], cwd=tmp_path, capture_output=True, text=True)
+    assert (done.returncode, said in done.stderr) == (2, True), done.stderr
+    assert "Traceback" not in done.stderr
 
 
 def test_every_command_is_listed() -> None:
