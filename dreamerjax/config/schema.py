@@ -127,8 +127,8 @@ class ModelConfig:
 
     deter: int = key(128, "Width D of the deterministic state", least=1)
     hidden: int = key(64, "Width inside the RSSM", least=1)
-    groups: int = key(8, "Stochastic groups S", least=1)
-    classes: int = key(8, "Classes K of each group", least=2)
+    groups: int = key(32, "Stochastic groups S", least=1)
+    classes: int = key(4, "Classes K of each group", least=2)
     units: int = key(64, "Width of encoder, decoder and heads", least=1)
     cnn_depth: int = key(8, "The convolutions for images have 2, 3, 4 and 4 times so many channels", least=1)
     blocks: int = key(8, "Diagonal blocks of the recurrent weights; must divide deter", least=1)
@@ -179,9 +179,9 @@ class BehaviorConfig:
     starts: int = key(256, "Dreams per update, begun in states drawn from the batch's posterior; 0: in all of them", least=0)
     gamma: float = key(0.997, "Discount per step", above=0, most=1)
     lambda_: float = key(0.95, "Of the lambda-returns; it carries news back by 1 / (1 - gamma lambda) steps", least=0, most=1)
-    entropy: float = key(3e-4, "Weight of the policy's entropy", least=0)
+    entropy: float = key(3e-3, "Weight of the policy's entropy", least=0)
     entropy_schedule: Schedule = key(Schedule.constant)
-    entropy_end: float = key(3e-4, "Where a linear or cosine schedule takes the weight of the entropy", least=0)
+    entropy_end: float = key(3e-3, "Where a linear or cosine schedule takes the weight of the entropy", least=0)
     entropy_updates: int = key(10_000, "How long it takes it there", "updates of the actor", least=1)
     slow_rate: float = key(0.02, "Of the slow critic towards the critic, per update", above=0, most=1)
     slow_regularizer: float = key(0.1, "Weight of the critic's loss towards the slow critic; published: 1", least=0)
@@ -195,7 +195,7 @@ class BehaviorConfig:
 class OptimConfig:
     """One LaProp optimiser; each part has its own learning rate."""
 
-    model_lr: float = key(4e-4, "Learning rate of the world model", least=0)
+    model_lr: float = key(1e-3, "Learning rate of the world model", least=0)
     actor_lr: float = key(4e-4, "Learning rate of the actor", least=0, common=True)
     critic_lr: float = key(4e-4, "Learning rate of the critic", least=0)
     warmup: int = key(100, "How long the learning rates rise in a straight line", "updates", least=0)
