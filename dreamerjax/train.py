@@ -70,6 +70,8 @@ def train(run: RunState, stop: Stop) -> Outcome:
 def begin(run: RunState, plan: update_schedule.Plan) -> Update:
     """Hand an update over to the device; returns at once."""
     config, counters = run.config.train, run.counters
+    if run.stopwatch.first_update is None and run.config.jit:
+        run.logger.message(f"step {run.env_steps}: compiling the update")
     run.trace.before(counters.updates, config.updates_per_call)
     sample = run.replay.sample(config.updates_per_call, config.batch_size)
     batches, started = replay_batch(run.world.spec, sample), time.monotonic()

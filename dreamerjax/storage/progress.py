@@ -45,6 +45,8 @@ class ProgressDisplay:
     def progress(self, step: int, updates: int) -> None:
         """Sets the environment steps and updates so far; without a terminal, prints a line when one is due."""
         now = time.monotonic()
+        if updates and not self._updates:
+            self._samples.clear()  # neither random steps nor the time of compiling say how fast the rest will be
         self._step, self._updates = step, updates
         if not self._samples or now - self._samples[-1][0] >= SAMPLE_SECONDS:
             self._samples.append((now, step, updates))
@@ -132,7 +134,8 @@ class ProgressDisplay:
 
     def _eta(self) -> str:
         rate, _ = self._rates()
-        return _clock(max(self._total - self._step, 0) / rate) if rate > 0 and self._total else "-:--"
+        known = self._updates > 0 and rate > 0 and self._total
+        return _clock(max(self._total - self._step, 0) / rate) if known else "-:--"
 
 
 def _is_terminal(stream: TextIO) -> bool:

@@ -192,6 +192,16 @@ def test_a_run_that_sees_images_alone(tmp_path: Path) -> None:
     assert page.sources.count("image/png") == 2
 
 
+def test_the_verdict_comes_before_the_figures(tmp_path: Path) -> None:
+    """That of the summary, or else one from the metrics."""
+    said = {"verdict": "solved: 500", "advice": [{"override": "optim.actor_lr=1e-4", "reason": "it <falls>"}]}
+    run = fake_run(tmp_path / "run", trained(), summary={**SUMMARY, **said})
+    words = " ".join(written(run).text.split())
+    assert words.index("solved: 500. Try optim.actor_lr=1e-4 : it <falls>.") < words.index("The run in figures")
+    words = " ".join(written(fake_run(tmp_path / "older", trained(), summary=SUMMARY)).text.split())
+    assert words.index("90 [90, 90] in the last evaluation") < words.index("The run in figures")
+
+
 def test_what_differs_from_the_defaults_comes_first(tmp_path: Path) -> None:
     text = " ".join(written(whole_run(tmp_path / "run")).text.split())
     changes, every = text[text.index("key this run default") :].split("config.yaml, every key")

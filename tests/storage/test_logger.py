@@ -195,6 +195,21 @@ def test_plain_lines_where_there_is_no_terminal(tmp_path: Path, monkeypatch: pyt
     assert stream.getvalue().replace("\n", "").isprintable()
 
 
+def test_neither_random_steps_nor_compiling_make_an_eta(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 0.0
+    monkeypatch.setattr("dreamerjax.storage.progress.time.monotonic", lambda: now)
+    display = ProgressDisplay("run", 20_000, io.StringIO())
+    for now in (0.0, 1.0):
+        display.progress(int(500 * now), 0)
+    assert display.plain_line().endswith("ETA -:--")
+    now = 60.0  # the first update was compiled
+    display.progress(500, 1)
+    assert display.plain_line().endswith("ETA -:--")
+    now = 62.0
+    display.progress(700, 101)
+    assert "100 steps/s | 50.0 updates/s | ETA 3:13" in display.plain_line()
+
+
 def test_the_panel_shows_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TERM", "xterm")
     monkeypatch.setenv("COLUMNS", "120")
