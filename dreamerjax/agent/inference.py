@@ -10,13 +10,18 @@ import gymnasium as gym
 import jax
 import jax.numpy as jnp
 import numpy as np
+from gymnasium.vector.utils import batch_space, concatenate, create_empty_array, iterate
 
-from dreamerjax.agent.policy import Seen, compiled_act, initial_policy_state
+from dreamerjax.agent.policy import Policy, Seen, compiled_act, initial_policy_state
 from dreamerjax.agent.state import PolicyState, acting_params
 from dreamerjax.config.cli import config_from_yaml
 from dreamerjax.config.schema import Config
+from dreamerjax.core.errors import UserError
 from dreamerjax.core.run_directory import RunDirectory
-from dreamerjax.envs import Source, env_spec, make_env
+from dreamerjax.core.types import Arrays
+from dreamerjax.data.playing import EvaluationResult, play_episodes
+from dreamerjax.envs import Source, env_spec, make_env, make_vector_env
+from dreamerjax.envs.boundary import NotAcceptedError
 from dreamerjax.envs.factory import gymnasium_env
 from dreamerjax.envs.given import source_of
 from dreamerjax.networks.build import build_networks
@@ -72,14 +77,66 @@ class Agent:
             state: what the call before returned; None for the first observation of an episode.
             greedy: the most probable action; else a sample.
         """
-        first = state is None
-        if first:
+        if state is None:
             self._adapter.begin()
-        policy_state, count = (initial_policy_state(self.networks, 1), 0) if state is None else state
-        flat = {name: values[None] for name, values in self._adapter.flatten(observation).items()}
+        flat = {name: values[None] for name, values in self._flatten(observation).items()}
+        action, new = self._act(flat, np.array([state is None]), state, greedy=greedy)
+        return self._adapter.to_env(action[0]), new
+
+    def act_batch(
+        self, observations: Any, state: State | None = None, is_first: Any = None, *, greedy: bool = True
+    ) -> tuple[Any, State]:
+        """Choose an action for each of N environments side by side, as a `gymnasium.vector.VectorEnv` has them.
+
+        Args:
+            observations: of the run's environment, batched as a vector environment batches them.
+            state: what the call before returned, for as many environments; None for the first observations.
+            is_first: [N] where an episode begins with this observation; everywhere without a state, else nowhere.
+            greedy: the most probable actions; else samples.
+
+        Returns the actions, batched in the same way, and the state for the next call.
+
+        Raises UserError for observations of another shape or another N, and for a run that stacks frames.
+        """
+        if self.config.env.frame_stack > 1:
+            raise UserError(
+                f"env.frame_stack={self.config.env.frame_stack}: act_batch keeps no frames; use act, one agent each"
+            )
+        sizes = {len(leaf) if np.ndim(leaf) else 0 for leaf in jax.tree.leaves(observations)}
+        known = sizes if state is None else {len(state[0].action)}
+        if len(sizes | known) != 1 or known == {0}:
+            raise UserError(f"observations are of {sorted(sizes)} environments, the state of {sorted(known)}: give N of each")
+        count = known.pop()
+        first = np.full(count, state is None) if is_first is None else np.asarray(is_first, np.bool_)
+        if first.shape != (count,):
+            raise UserError(f"is_first has shape {first.shape}, not ({count},): one for each environment")
+        space = self._adapter.env.observation_space
+        singles = [self._flatten(single) for single in iterate(batch_space(space, count), observations)]
+        flat = {name: np.stack([single[name] for single in singles]) for name in singles[0]}
+        actions, new = self._act(flat, first, state, greedy=greedy)
+        space = self._adapter.env.action_space
+        return concatenate(space, [self._adapter.to_env(action) for action in actions], create_empty_array(space, count)), new
+
+    def evaluate(self, episodes: int = 100, *, seed: int = 0, greedy: bool = True, num_envs: int = 20) -> EvaluationResult:
+        """Play whole episodes: their returns and lengths, the same as `python -m dreamerjax.evaluate` finds with this seed.
+
+        Raises EnvironmentFault for what the environment does wrong.
+        """
+        with closing(make_vector_env(self.config.env, min(episodes, num_envs), self._source)) as envs:
+            policy = Policy(self.networks, self.params, envs.num_envs, seed, greedy=greedy)
+            return play_episodes(envs, policy, episodes, seed)
+
+    def _flatten(self, observation: Any) -> Arrays:
+        try:
+            return self._adapter.flatten(observation)
+        except NotAcceptedError as error:
+            raise UserError(f"this observation is not of {self.config.env.id}: {error}") from error
+
+    def _act(self, flat: Arrays, first: np.ndarray, state: State | None, *, greedy: bool) -> tuple[np.ndarray, State]:
+        policy_state, count = (initial_policy_state(self.networks, len(first)), 0) if state is None else state
         copied = jax.tree.map(jnp.copy, policy_state)  # the compiled step reuses its state's memory; the caller keeps theirs
-        action, new, _, _ = self._steps[greedy](self.params, copied, Seen(flat, np.array([first])), self._key, np.int32(count))
-        return self._adapter.to_env(np.asarray(action)[0]), (new, count + 1)
+        action, new, _, _ = self._steps[greedy](self.params, copied, Seen(flat, first), self._key, np.int32(count))
+        return np.asarray(action), (new, count + 1)
 
     def make_env(self, render_mode: str | None = None) -> gym.Env[Any, Any]:
         """The run's environment as gymnasium has it: with its arguments, time limit, repeated actions and pixels.

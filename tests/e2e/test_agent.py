@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import runpy
 import sys
 from pathlib import Path
@@ -78,6 +79,47 @@ def test_a_state_can_be_used_again(agent: Agent) -> None:
     for left, right in zip(jax.tree.leaves(before), jax.tree.leaves(state[0]), strict=True):
         np.testing.assert_array_equal(left, right)
     assert not np.array_equal(one[0].latent.deter, state[0].latent.deter)
+
+
+def test_a_batch_of_environments_gets_what_a_policy_for_them_does(agent: Agent) -> None:
+    """Over three steps of a gymnasium.vector.VectorEnv, one of which an environment begins anew."""
+    envs = gym.make_vec(agent.config.env.id, num_envs=3, vectorization_mode="sync")
+    policy, state = Policy(agent.networks, agent.params, 3, 0, greedy=False), None
+    observations, _ = envs.reset(seed=3)
+    for is_first in ([True, True, True], [False, True, False], [False, False, False]):
+        actions, state = agent.act_batch(observations, state, is_first, greedy=False)
+        expected, _ = policy({"state": observations}, np.array(is_first))
+        assert envs.action_space.contains(actions)
+        assert actions.tolist() == expected[:, 0].tolist()
+        observations, *_ = envs.step(actions)
+    envs.close()
+    observation = observations[0]
+    assert agent.act_batch(observation[None])[0].tolist() == [agent.act(observation)[0]]
+
+
+@pytest.mark.parametrize(
+    ("observations", "first", "said"),
+    [
+        (np.zeros((2, 4), np.float32), None, "observations are of [2] environments, the state of [3]"),
+        (np.zeros((3, 5), np.float32), None, "this observation is not of trial_envs:Trial-v0: "),
+        (np.float32(1), None, "observations are of [0] environments"),
+        (np.zeros((3, 4), np.float32), [True], "is_first has shape (1,), not (3,)"),
+    ],
+)
+def test_a_wrong_batch_is_one_line(agent: Agent, observations: np.ndarray, first: list[bool] | None, said: str) -> None:
+    _, state = agent.act_batch(np.zeros((3, 4), np.float32))
+    with pytest.raises(UserError) as caught:
+        agent.act_batch(observations, state, first)
+    assert said in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_evaluates_as_the_command_does(agent: Agent, tmp_path: Path) -> None:
+    done = trials.run_command("evaluate", f"run={agent.run.path}", "episodes=5", f"output={tmp_path / 'e.json'}", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    result = agent.evaluate(5)
+    assert json.loads((tmp_path / "e.json").read_text())["returns"] == result.returns.tolist()
+    assert (result.lengths > 0).all()
 
 
 def test_checkpoints_are_chosen_by_name(reference: Path, agent: Agent) -> None:
