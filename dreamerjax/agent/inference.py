@@ -114,8 +114,9 @@ class Agent:
         singles = [self._flatten(single) for single in iterate(batch_space(space, count), observations)]
         flat = {name: np.stack([single[name] for single in singles]) for name in singles[0]}
         actions, new = self._act(flat, first, state, greedy=greedy)
-        space = self._adapter.env.action_space
-        return concatenate(space, [self._adapter.to_env(action) for action in actions], create_empty_array(space, count)), new
+        chosen = [self._adapter.to_env(action) for action in actions]
+        batch: Any = create_empty_array(self._adapter.env.action_space, count)
+        return concatenate(self._adapter.env.action_space, chosen, batch), new
 
     def evaluate(self, episodes: int = 100, *, seed: int = 0, greedy: bool = True, num_envs: int = 20) -> EvaluationResult:
         """Play whole episodes: their returns and lengths, the same as `python -m dreamerjax.evaluate` finds with this seed.
