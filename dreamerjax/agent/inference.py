@@ -11,22 +11,27 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from gymnasium.vector.utils import batch_space, concatenate, create_empty_array, iterate
+from jax import export
 
-from dreamerjax.agent.policy import Policy, Seen, compiled_act, initial_policy_state
+from dreamerjax.agent.policy import Policy, Seen, act, compiled_act, initial_policy_state
 from dreamerjax.agent.state import PolicyState, acting_params
+from dreamerjax.agent.world_model import Latent
 from dreamerjax.config.cli import config_from_yaml
 from dreamerjax.config.schema import Config
 from dreamerjax.core.errors import UserError
+from dreamerjax.core.files import file_faults, user_path
 from dreamerjax.core.run_directory import RunDirectory
 from dreamerjax.core.types import Arrays
 from dreamerjax.data.playing import EvaluationResult, play_episodes
-from dreamerjax.envs import Source, env_spec, make_env, make_vector_env
+from dreamerjax.envs import Source, env_spec, make_env, make_vector_env, spaces
 from dreamerjax.envs.boundary import NotAcceptedError
 from dreamerjax.envs.factory import gymnasium_env
 from dreamerjax.envs.given import source_of
 from dreamerjax.networks.build import build_networks
 from dreamerjax.storage import compatibility
 from dreamerjax.storage.checkpoints import CheckpointStore, Restored
+
+PLATFORMS = ("cpu", "cuda", "rocm", "tpu")  # that an exported policy runs on
 
 State = tuple[PolicyState, int]  # latents and last action, and the steps of this episode so far
 
@@ -126,6 +131,41 @@ class Agent:
         with closing(make_vector_env(self.config.env, min(episodes, num_envs), self._source)) as envs:
             policy = Policy(self.networks, self.params, envs.num_envs, seed, greedy=greedy)
             return play_episodes(envs, policy, episodes, seed)
+
+    def export(self, path: str | Path, *, greedy: bool = True) -> Path:
+        """Write the policy into one file that jax alone can run, on any number of environments and any platform (`jax.export`).
+
+        What is called takes flat observations {name: [N, size]} (a bare space is "state" or "image"), is_first [N] bool, the
+        state of the call before, seed uint32 and the number of the call uint32. It returns the environments' own actions
+        [N, ...] and the new state; of equal seeds and numbers they are those of `act_batch`. docs/python.md has a loader.
+
+        Raises UserError if the file cannot be written; exit code 1.
+        """
+        count = export.symbolic_shape("n")[0]
+        observations = {
+            name: jax.ShapeDtypeStruct((count, *entry.shape), entry.dtype) for name, entry in self.spec.observations.items()
+        }
+        single = initial_policy_state(self.networks, 1)
+        state = {"deter": single.latent.deter, "stoch": single.latent.stoch, "action": single.action}
+        states = {name: jax.ShapeDtypeStruct((count, *leaf.shape[1:]), leaf.dtype) for name, leaf in state.items()}
+
+        def step(
+            observations: Any, is_first: jax.Array, state: dict[str, jax.Array], seed: jax.Array, number: jax.Array
+        ) -> tuple[jax.Array, dict[str, jax.Array]]:
+            key = jax.random.fold_in(jax.random.key(seed), number)
+            before = PolicyState(Latent(state["deter"], state["stoch"]), state["action"])
+            action, new = act(self.networks, self.params, before, Seen(observations, is_first), key, greedy=greedy)
+            own = spaces.actions_of(self._adapter.env.action_space, action)
+            return own, {"deter": new.latent.deter, "stoch": new.latent.stoch, "action": new.action}
+
+        number = jax.ShapeDtypeStruct((), np.uint32)
+        exported = export.export(jax.jit(step), platforms=PLATFORMS)(
+            observations, jax.ShapeDtypeStruct((count,), np.bool_), states, number, number
+        )
+        file = user_path(path)
+        with file_faults(file):
+            file.write_bytes(exported.serialize())
+        return file
 
     def _flatten(self, observation: Any) -> Arrays:
         try:

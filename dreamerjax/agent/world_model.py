@@ -122,7 +122,7 @@ def posterior_step(
     chex.assert_rank(inputs.is_first, 1, custom_message="is_first [B]")
     _assert_latent(networks, previous, inputs.is_first.shape)
     chex.assert_equal_shape([previous.deter, inputs.action], custom_message="deter, projected action [B, D]")
-    chex.assert_shape(inputs.embedding, (len(inputs.is_first), networks.rssm.hidden), custom_message="projected embedding")
+    chex.assert_shape(inputs.embedding, (*inputs.is_first.shape, networks.rssm.hidden), custom_message="projected embedding")
     chex.assert_shape(uniform, previous.stoch.shape[:2], custom_message="uniform [B, S]")
     keep = 1.0 - inputs.is_first.astype(jnp.float32)
     previous_deter = previous.deter * keep[:, None]

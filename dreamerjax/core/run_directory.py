@@ -145,6 +145,14 @@ class RunDirectory:
         """The content of meta.json."""
         return read_json_object(self.path / "meta.json")
 
+    def record_changes(self, changes: list[dict[str, Any]]) -> None:
+        """Appends to what meta.json says of settings that were changed on a resume, under `changes`.
+
+        Raises UserError if it cannot be written; exit code 1.
+        """
+        meta = self.meta
+        write_json(self.path / "meta.json", {**meta, "changes": [*meta.get("changes", []), *changes]})
+
     def lock(self) -> None:
         """Claims the run for this process until `close` or the process's end, however it ends.
 

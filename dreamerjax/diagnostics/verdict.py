@@ -68,18 +68,19 @@ def judge(
         beside = "better than" if low > standards.random else "worse than" if high < standards.random else "no better than"
         said.append(f"{beside} the random policy's {number(standards.random)}")
     goal = standards.wanted if standards.wanted is not None else standards.reference
-    solved = "" if goal is None else f"{'solved' if last >= goal else 'not solved'} ({number(goal)} is wanted): "
+    solved = goal is not None and last >= goal
+    judged = "" if goal is None else f"{'solved' if solved else 'not solved'} ({number(goal)} is wanted): "
     trend, best = _trend(curve), max(curve, key=lambda record: record[f"{GREEDY}_mean"])
     fell = _interval(best, episodes)[0] > high
     if fell:
         said.append(f"below its best, {number(best[f'{GREEDY}_mean'])} at step {best['env_step']:,.0f}")
-    elif trend:
+    elif trend and not solved:
         said.append("still rising" if trend > 0 else "falling")
     found = [
         *findings,
-        *(_conditions(records, standards, high, solved=goal is not None and last >= goal, trend=trend, fell=fell)),
+        *(_conditions(records, standards, high, solved=solved, trend=trend, fell=fell)),
     ]
-    return Verdict(solved + ", ".join(said), tuple(_advice(found, settings)))
+    return Verdict(judged + ", ".join(said), tuple(_advice(found, settings)))
 
 
 def _interval(record: Mapping[str, float], episodes: int) -> tuple[float, float]:

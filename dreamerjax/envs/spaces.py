@@ -151,6 +151,18 @@ def action_converter(space: gym.Space[Any]) -> Callable[[np.ndarray], Any]:
     return rescale
 
 
+def actions_of(space: gym.Space[Any], actions: Any) -> Any:
+    """`action_converter` for arrays of actions [N, C] that are traced: the environments' own [N, ...]."""
+    if isinstance(space, gym.spaces.Discrete):
+        return actions[:, 0] + int(space.start)
+    if isinstance(space, gym.spaces.MultiDiscrete):
+        return actions.reshape(-1, *space.nvec.shape) + space.start.astype(np.int32)[None]
+    assert isinstance(space, gym.spaces.Box)
+    low, high = space.low[None], space.high[None]
+    middle, half = low / 2.0 + high / 2.0, high / 2.0 - low / 2.0
+    return (middle + half * actions.clip(-1.0, 1.0).reshape(-1, *space.shape)).clip(low, high)
+
+
 def _walk(space: gym.Space[Any], path: tuple[Hashable, ...]) -> Iterator[tuple[tuple[Hashable, ...], gym.Space[Any]]]:
     if not isinstance(space, gym.spaces.Dict | gym.spaces.Tuple):
         yield path, space

@@ -17,6 +17,7 @@ from dreamerjax.storage.progress import ProgressDisplay
 from dreamerjax.storage.sinks import FanOut, Sink
 
 EPISODE_RETURN = "episode/return"  # one line per finished training episode
+CHANGED = "resume/changed_settings"  # one line where a resume changed so many
 WALL_CLOCK = "time"  # this key, and every key under "time/", differs between two equal runs
 FLUSH_SECONDS = 10.0  # between flushes of the TensorBoard file; metrics.jsonl is flushed with every line
 

@@ -27,7 +27,7 @@ from dreamerjax.envs import Source, descriptions
 from dreamerjax.envs.random_rollouts import random_policy
 from dreamerjax.storage import compatibility
 from dreamerjax.storage.checkpoints import CheckpointStore
-from dreamerjax.storage.logger import RunLogger, read_metrics
+from dreamerjax.storage.logger import CHANGED, RunLogger, read_metrics
 from dreamerjax.storage.sinks import chosen_sinks
 from dreamerjax.training import update_schedule
 from dreamerjax.training.counters import Counters, pace_of
@@ -236,11 +236,14 @@ class RunState:
     def _say_changes(self) -> None:
         configs = config_from_yaml(self.directory.config_path), replace(self.config, resume=None)
         old, new = ({e.key: e.value for e in walk(config) if not e.is_section} for config in configs)
-        changes = [f"{key} {written(old.get(key))} -> {written(new[key])}" for key in new if new[key] != old.get(key)]
-        if changes:
-            text = f"changed from environment step {self.env_steps} on: {', '.join(changes)}"
-            self.logger.message(text)
+        pairs = {key: (written(old.get(key)), written(new[key])) for key in new if new[key] != old.get(key)}
+        if pairs:
+            text = ", ".join(f"{key} {before} -> {after}" for key, (before, after) in pairs.items())
+            self.logger.message(f"changed from environment step {self.env_steps} on: {text}")
             self.logger.events.text(self.env_steps, "resume", text)
+            where = {"env_step": self.env_steps, "update": self.counters.updates}
+            self.directory.record_changes([{**where, "key": key, "from": a, "to": b} for key, (a, b) in pairs.items()])
+            self.logger.scalars(self.env_steps, {CHANGED: len(pairs)}, updates=self.counters.updates)
 
     def close(self) -> None:
         """Finish background writes and end every process, thread and lock."""

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from dreamerjax.storage.logger import CHANGED
 from dreamerjax.visualization import style
 
 if TYPE_CHECKING:
@@ -44,6 +45,8 @@ def draw_learning_curve(figure: Figure, metrics: Sequence[dict[str, Any]], thres
     _draw_training(axes, *series(metrics, TRAINING))
     for policy in COLORS:
         _draw_evaluation(axes, metrics, policy)
+    for step in np.unique(series(metrics, CHANGED)[0]):
+        axes.axvline(step, color=style.GREY, linestyle=":", label=f"settings changed at {step:,.0f}")
     if threshold is not None:
         axes.axhline(threshold, **{**style.REFERENCE, "color": style.SOLVED}, label=f"solved at {threshold:g}")
     axes.xaxis.set_major_formatter(style.THOUSANDS)

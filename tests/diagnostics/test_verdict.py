@@ -39,6 +39,7 @@ def test_solved_needs_nothing() -> None:
         "solved (475 is wanted): 500 [500, 500] in the last evaluation, better than the random policy's 22"
     )
     assert found.advice == ()
+    assert "rising" not in verdict([100, 200, 300, 400, 500]).sentence
 
 
 def test_a_wanted_return_counts_before_the_registrations() -> None:

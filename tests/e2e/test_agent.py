@@ -5,17 +5,21 @@ from __future__ import annotations
 import json
 import runpy
 import sys
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import gymnasium as gym
 import jax
 import numpy as np
 import pytest
+from jax import export
 
 from dreamerjax import Agent
 from dreamerjax.agent.policy import Policy
 from dreamerjax.agent.state import acting_params
 from dreamerjax.core.errors import UserError
+from dreamerjax.envs.spaces import action_converter, action_spec, actions_of
 from tests.e2e import trials
 from tests.e2e.test_run import Cartpole
 
@@ -143,3 +147,44 @@ def test_what_cannot_be_loaded_is_one_line(copy: Path) -> None:
     config.write_text(config.read_text().replace("deter: 16", "deter: 32"))
     with pytest.raises(UserError, match=r"another model family: model\.deter is 16 there and 32 here"):
         Agent.load(copy)
+
+
+@pytest.mark.parametrize("greedy", [True, False])
+def test_an_exported_policy_acts_as_the_agent_does(agent: Agent, tmp_path: Path, greedy: bool) -> None:
+    """With the loader of docs/python.md, on another number of environments than one."""
+    path = agent.export(tmp_path / "policy.bin", greedy=greedy)
+    policy = export.deserialize(bytearray(path.read_bytes()))
+    (_, _, exported, *_), _ = jax.tree.unflatten(policy.in_tree, policy.in_avals)
+    exported = jax.tree.map(lambda leaf: np.zeros((3, *leaf.shape[1:]), leaf.dtype), exported)
+    rng, state = np.random.default_rng(0), None
+    for number in range(4):
+        observations, first = rng.normal(size=(3, 4)).astype(np.float32), np.full(3, number == 0)
+        actions, state = agent.act_batch(observations, state, greedy=greedy)
+        own, exported = policy.call({"state": observations}, first, exported, np.uint32(0), np.uint32(number))
+        assert np.asarray(own).tolist() == actions.tolist()
+        np.testing.assert_allclose(exported["deter"], state[0].latent.deter, atol=1e-5)
+    with pytest.raises(ValueError, match="4"):
+        policy.call({"state": np.zeros((3, 5), np.float32)}, first, exported, np.uint32(0), np.uint32(0))
+
+
+def test_an_export_that_cannot_be_written_is_one_line(agent: Agent, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"policy\.bin") as caught:
+        agent.export(tmp_path / "nowhere" / "policy.bin")
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "space",
+    [
+        gym.spaces.Discrete(3, start=-1),
+        gym.spaces.MultiDiscrete(np.array([[2, 3], [4, 5]]), start=np.array([[1, 0], [0, 7]])),
+        gym.spaces.Box(np.array([[-3.0, 0.0]]), np.array([[1.0, 10.0]]), dtype=np.float64),
+    ],
+)
+def test_traced_actions_are_converted_as_single_ones(space: gym.Space[Any]) -> None:
+    spec = action_spec(space)
+    rng = np.random.default_rng(0)
+    actions = rng.integers(0, spec.sizes, (5, len(spec.sizes))) if spec.sizes else rng.normal(size=(5, *spec.shape))
+    converted = jax.jit(partial(actions_of, space))(actions)
+    singles = [action_converter(space)(action) for action in actions]
+    np.testing.assert_allclose(converted, np.array(singles), rtol=1e-6)

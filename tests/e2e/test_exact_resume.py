@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import shutil
 import signal
@@ -80,6 +81,10 @@ def test_resumed_with_more_steps(copy: Path, capsys: pytest.CaptureFixture[str])
     summary = trials.summary(copy)
     assert (summary["outcome"], summary["env_steps"], summary["updates"]) == ("finished", 140, 24)
     assert trials.metrics(copy)[: len(before)] == before
+    where = {"env_step": 120, "update": 19}
+    assert trials.metrics(copy)[len(before)] == {"resume/changed_settings": 1.0, **where}
+    changes = json.loads((copy / "meta.json").read_text())["changes"]
+    assert changes == [{**where, "key": "train.steps", "from": "120", "to": "140"}]
     assert trials.latest(copy).step == 140
     assert "steps: 140" in (copy / "config.yaml").read_text()
 

@@ -17,7 +17,7 @@ from dreamerjax.core.files import write_json
 from dreamerjax.core.run_directory import RunDirectory
 from dreamerjax.diagnostics.collapse import CollapseWatch, WatchSettings
 from dreamerjax.report import __main__, media
-from dreamerjax.report.charts import PANELS, draw_panel, thinned
+from dreamerjax.report.charts import PANELS, draw_panel, learning_curve, thinned
 from dreamerjax.report.glossary import Glossary, metrics_page, read_glossary
 from dreamerjax.report.words import duration, moment
 from dreamerjax.visualization.calibration_figures import write_calibration
@@ -200,6 +200,17 @@ def test_the_verdict_comes_before_the_figures(tmp_path: Path) -> None:
     assert words.index("solved: 500. Try optim.actor_lr=1e-4 : it <falls>.") < words.index("The run in figures")
     words = " ".join(written(fake_run(tmp_path / "older", trained(), summary=SUMMARY)).text.split())
     assert words.index("90 [90, 90] in the last evaluation") < words.index("The run in figures")
+
+
+def test_settings_that_a_resume_changed_are_named_and_marked(tmp_path: Path) -> None:
+    change = {"env_step": 1_200, "update": 300, "key": "optim.actor_lr", "from": "0.0004", "to": "<b>0.0002</b>"}
+    marked = [*trained(), {"env_step": 1_200, "resume/changed_settings": 1.0}]
+    page = written(fake_run(tmp_path / "run", marked, meta={"changes": [change]}, summary=SUMMARY))
+    words = " ".join(page.text.split())
+    assert "from step key before after 1,200 optim.actor_lr 0.0004 <b>0.0002</b>" in words
+    unmarked = written(fake_run(tmp_path / "other", trained(), summary=SUMMARY))
+    assert "Changed on a resume" not in unmarked.text
+    assert learning_curve(marked, None) != learning_curve(trained(), None)
 
 
 def test_what_differs_from_the_defaults_comes_first(tmp_path: Path) -> None:
