@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from scipy import stats
@@ -27,11 +28,15 @@ class Advice:
 
 
 @dataclass(frozen=True)
-class Verdict:
+class RunVerdict:
     """What a run ends with, and its report begins with."""
 
     sentence: str
     advice: tuple[Advice, ...]  # at most two, the likeliest to help first
+
+    def figures(self) -> dict[str, Any]:
+        """As summary.json has it."""
+        return {"verdict": self.sentence, "advice": [vars(advice) for advice in self.advice]}
 
 
 @dataclass(frozen=True)
@@ -43,9 +48,9 @@ class Standards:
     reference: float | None  # what the environment's registration counts as solved
 
 
-def judge(
+def judge_run(
     records: Sequence[Mapping[str, float]], settings: Mapping[str, object], findings: Sequence[str], standards: Standards
-) -> Verdict:
+) -> RunVerdict:
     """The verdict on a run.
 
     Args:
@@ -56,9 +61,9 @@ def judge(
     """
     curve = [record for record in records if math.isfinite(record.get(f"{GREEDY}_mean", math.nan))]
     if not any(record.get("update", 0) > 0 for record in records):
-        return Verdict("nothing was learned: no update was made", ())
+        return RunVerdict("nothing was learned: no update was made", ())
     if not curve:
-        return Verdict("not known: it was never evaluated", ())
+        return RunVerdict("not known: it was never evaluated", ())
     counted = settings.get("train.eval_episodes")
     episodes = counted if isinstance(counted, int) else 0
     last, interval = curve[-1][f"{GREEDY}_mean"], _interval(curve[-1], episodes)
@@ -78,9 +83,9 @@ def judge(
         said.append("still rising" if trend > 0 else "falling")
     found = [
         *findings,
-        *(_conditions(records, standards, high, solved=solved, trend=trend, fell=fell)),
+        *_conditions(records, standards, high, solved=solved, trend=trend, fell=fell),
     ]
-    return Verdict(judged + ", ".join(said), tuple(_advice(found, settings)))
+    return RunVerdict(judged + ", ".join(said), tuple(_advice(found, settings)))
 
 
 def _interval(record: Mapping[str, float], episodes: int) -> tuple[float, float]:

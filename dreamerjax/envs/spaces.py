@@ -141,8 +141,8 @@ def action_converter(space: gym.Space[Any]) -> Callable[[np.ndarray], Any]:
         return lambda action: (action.reshape(nvec.shape) + starts).astype(dtype)
     assert isinstance(space, gym.spaces.Box)
     shape, dtype = space.shape, space.dtype
-    middle, half = space.low / 2.0 + space.high / 2.0, space.high / 2.0 - space.low / 2.0
     low, high = space.low, space.high
+    middle, half = _middle_and_half(low, high)
 
     def rescale(action: np.ndarray) -> np.ndarray:
         inside = np.minimum(np.maximum(action, -1.0), 1.0).reshape(shape)
@@ -159,8 +159,13 @@ def actions_of(space: gym.Space[Any], actions: Any) -> Any:
         return actions.reshape(-1, *space.nvec.shape) + space.start.astype(np.int32)[None]
     assert isinstance(space, gym.spaces.Box)
     low, high = space.low[None], space.high[None]
-    middle, half = low / 2.0 + high / 2.0, high / 2.0 - low / 2.0
+    middle, half = _middle_and_half(low, high)
     return (middle + half * actions.clip(-1.0, 1.0).reshape(-1, *space.shape)).clip(low, high)
+
+
+def _middle_and_half(low: np.ndarray, high: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Of the range between two bounds; without overflow where they are the largest floats."""
+    return low / 2.0 + high / 2.0, high / 2.0 - low / 2.0
 
 
 def _walk(space: gym.Space[Any], path: tuple[Hashable, ...]) -> Iterator[tuple[tuple[Hashable, ...], gym.Space[Any]]]:

@@ -15,7 +15,7 @@ from dreamerjax.config.schema import Config, FreeBits
 from dreamerjax.core.files import read_json_object
 from dreamerjax.core.run_directory import RunDirectory
 from dreamerjax.diagnostics.collapse import CollapseWatch, WatchSettings
-from dreamerjax.diagnostics.verdict import Standards, judge
+from dreamerjax.diagnostics.verdict import Standards, judge_run
 from dreamerjax.report.words import whole
 from dreamerjax.storage.logger import EPISODE_RETURN, WALL_CLOCK, read_sound_metrics
 
@@ -74,8 +74,8 @@ def read_directory(directory: RunDirectory) -> RunReading:
     findings = watched(records, config) if kept.get("findings") is None else kept["findings"]
     if "verdict" not in figures and records:
         standards = Standards(figures.get("baseline_return"), config.get("train.stop_at_return"), None)
-        verdict = judge(records, flatten(Config()) | config, [str(found.get("name")) for found in findings], standards)
-        figures |= {"verdict": verdict.sentence, "advice": [vars(advice) for advice in verdict.advice]}
+        names = [str(found.get("name")) for found in findings]
+        figures |= judge_run(records, flatten(Config()) | config, names, standards).figures()
     return RunReading(
         directory=directory,
         outcome=outcome,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
-from dreamerjax.diagnostics.verdict import Verdict
+from dreamerjax.diagnostics.verdict import RunVerdict
 from dreamerjax.training import update_schedule
 from dreamerjax.training.run_state import RunState
 from dreamerjax.training.runtime import Stop
@@ -28,7 +28,7 @@ class Ending:
     outcome: Outcome | None = None
     began: bool = False  # whether there is anything to save: not before a resumed run is restored
     error: BaseException | None = None
-    verdict: Verdict | None = None  # on a run that has evaluations, from its summary on
+    verdict: RunVerdict | None = None  # on a run that has evaluations, from its summary on
 
     def failed(self, error: BaseException) -> None:
         """An exception ended the run, however far it was; Ctrl-C twice is no fault."""

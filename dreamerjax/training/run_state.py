@@ -238,8 +238,9 @@ class RunState:
         old, new = ({e.key: e.value for e in walk(config) if not e.is_section} for config in configs)
         pairs = {key: (written(old.get(key)), written(new[key])) for key in new if new[key] != old.get(key)}
         if pairs:
-            text = ", ".join(f"{key} {before} -> {after}" for key, (before, after) in pairs.items())
-            self.logger.message(f"changed from environment step {self.env_steps} on: {text}")
+            changes = ", ".join(f"{key} {before} -> {after}" for key, (before, after) in pairs.items())
+            text = f"changed from environment step {self.env_steps} on: {changes}"
+            self.logger.message(text)
             self.logger.events.text(self.env_steps, "resume", text)
             where = {"env_step": self.env_steps, "update": self.counters.updates}
             self.directory.record_changes([{**where, "key": key, "from": a, "to": b} for key, (a, b) in pairs.items()])

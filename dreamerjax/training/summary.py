@@ -9,7 +9,7 @@ from dreamerjax.config.schema import Mode
 from dreamerjax.core.console import say
 from dreamerjax.core.files import write_json
 from dreamerjax.core.machine import process_seconds
-from dreamerjax.diagnostics.verdict import Standards, Verdict, judge
+from dreamerjax.diagnostics.verdict import RunVerdict, Standards, judge_run
 from dreamerjax.envs import Given, solved_return
 from dreamerjax.storage.logger import read_metrics
 from dreamerjax.training import update_schedule
@@ -44,8 +44,7 @@ def write_summary(run: RunState, ending: Ending) -> None:
             "last_step": counters.last_step,
             "best_return": counters.best_return,
             "best_step": counters.best_step,
-            "verdict": None if ending.verdict is None else ending.verdict.sentence,
-            "advice": [] if ending.verdict is None else [vars(advice) for advice in ending.verdict.advice],
+            **({"verdict": None, "advice": []} if ending.verdict is None else ending.verdict.figures()),
             "findings": run.watch.summary(),
             "replay_steps": len(run.replay),
             "replay_bytes": run.replay.nbytes,
@@ -59,13 +58,13 @@ def write_summary(run: RunState, ending: Ending) -> None:
     )
 
 
-def _judge(run: RunState, records: Sequence[Mapping[str, float]]) -> Verdict:
+def _judge(run: RunState, records: Sequence[Mapping[str, float]]) -> RunVerdict:
     standards = Standards(
         random=run.counters.baseline_return,
         wanted=run.config.train.stop_at_return,
         reference=solved_return(run.config.env.id, run.source),
     )
-    return judge(records, flatten(run.config), [found["name"] for found in run.watch.summary()], standards)
+    return judge_run(records, flatten(run.config), [found["name"] for found in run.watch.summary()], standards)
 
 
 def say_goodbye(run: RunState, ending: Ending) -> None:

@@ -8,7 +8,7 @@ from dreamerjax.config.cli import load_config
 from dreamerjax.config.flat import flatten
 from dreamerjax.config.schema import Config
 from dreamerjax.diagnostics.collapse import CollapseWatch, WatchSettings
-from dreamerjax.diagnostics.verdict import SETTINGS, Standards, Verdict, judge
+from dreamerjax.diagnostics.verdict import SETTINGS, RunVerdict, Standards, judge_run
 
 SETTINGS_OF_A_RUN = flatten(Config())
 CARTPOLE = Standards(random=22.0, wanted=None, reference=475.0)
@@ -28,9 +28,9 @@ def verdict(
     findings: Sequence[str] = (),
     standards: Standards = CARTPOLE,
     more: Mapping[str, float] | None = None,
-) -> Verdict:
+) -> RunVerdict:
     records = [*evaluations(means, std), *([{"env_step": 9e9, "update": 9e9, **more}] if more else [])]
-    return judge(records, SETTINGS_OF_A_RUN, findings, standards)
+    return judge_run(records, SETTINGS_OF_A_RUN, findings, standards)
 
 
 def test_solved_needs_nothing() -> None:
@@ -85,14 +85,14 @@ def test_a_model_that_is_lost_and_a_reward_never_found() -> None:
 
 
 def test_settings_that_cannot_be_read_give_no_advice() -> None:
-    found = judge(evaluations([20, 21, 20, 21]), {"train.steps": "many"}, ["entropy_collapses"], CARTPOLE)
+    found = judge_run(evaluations([20, 21, 20, 21]), {"train.steps": "many"}, ["entropy_collapses"], CARTPOLE)
     assert "21 [21, 21]" in found.sentence
     assert found.advice == ()
 
 
 def test_nothing_to_judge() -> None:
-    assert judge([], SETTINGS_OF_A_RUN, [], CARTPOLE).sentence == "nothing was learned: no update was made"
-    unseen = judge([{"env_step": 5.0, "update": 3.0, "loss/actor": 1.0}], SETTINGS_OF_A_RUN, [], CARTPOLE)
+    assert judge_run([], SETTINGS_OF_A_RUN, [], CARTPOLE).sentence == "nothing was learned: no update was made"
+    unseen = judge_run([{"env_step": 5.0, "update": 3.0, "loss/actor": 1.0}], SETTINGS_OF_A_RUN, [], CARTPOLE)
     assert unseen.sentence == "not known: it was never evaluated"
 
 
