@@ -4,6 +4,7 @@
     python experiments/suite/run.py --tasks dmc6,CartPole-v1      # these alone; groups: dmc18, dmc6, gym, all
     python experiments/suite/run.py --seeds 3 --frames 100000     # seeds 0 to 2; "--seeds 5,7" are these two, "5," is one
     python experiments/suite/run.py train|report                  # the one without the other
+    python experiments/suite/run.py report --earlier de57ce64     # with what an earlier version has and this one has not yet
     python experiments/suite/run.py --label nats loss.free_nats=1 # a pilot with other settings, under a name of its own
 
 Runs lie in <root>/<label>/. The label is the newest commit that changed what a run depends on, so that results of two versions
@@ -285,12 +286,17 @@ def report(results: dict[str, Any]) -> str:
         sections += ["## Other environments", "", *markdown_table(header, demands), ""]
     if unfinished:
         sections += ["## Not finished", "", *unfinished, ""]
+    of = {label: [] for label in dict.fromkeys(row.get("label") for row in results["runs"]) if label}
+    for row in (row for row in results["runs"] if row.get("label")):
+        of[row["label"]].append(f"`{row['task']}` seed {row['seed']}")
+    earlier = [f"with `{label}` {', '.join(names)}" for label, names in of.items()]
     settings = f"`{' '.join(results['overrides'])}`" if results["overrides"] else "the defaults"
     version = f"commit `{str(results['commit'])[:8]}`{' with changes' if results['dirty'] else ''}, {settings}"
     return "\n".join([
         "# One configuration for every task", "",
         f"Label `{results['label']}`: {version}; {results['machine']['processor']}, a core a run. "
         "Greedy return, mean of 20 episodes; nothing is stopped or picked.", "",
+        *([f"Measured with an earlier commit: {'; '.join(earlier)}.", ""] if earlier else []),
         *sections,
     ])  # fmt: skip
 
@@ -334,10 +340,21 @@ def train(runs: Sequence[Run], directory: Path, record: dict[str, Any]) -> int:
     return stop.exit_code or int(any(error is not None for error in errors.values()))
 
 
-def gather(runs: Sequence[Run], record: dict[str, Any]) -> dict[str, Any]:
-    """The content of results/<label>.json: these runs, and those of the file that are not among them."""
+def gather(runs: Sequence[Run], record: dict[str, Any], earlier: Sequence[str] = ()) -> dict[str, Any]:
+    """The content of results/<label>.json: these runs, those of the file that are not among them, and those that only the
+    results of `earlier` labels have, each with its label.
+
+    Raises:
+        UserError: there are no results of an earlier label, or they have other overrides.
+    """
+    kept = {}
+    for label in earlier:
+        before = read_json_object(HERE / "results" / f"{label}.json")
+        if before.get("overrides") != record["overrides"]:
+            raise UserError(f"--earlier {label}: there is no results/{label}.json, or its runs have other overrides")
+        kept |= {(row["task"], row["seed"]): {"label": label, **row} for row in before["runs"] if "curve" in row}
     before = read_json_object(HERE / "results" / f"{record['label']}.json")
-    kept = {(row["task"], row["seed"]): row for row in before.get("runs", []) if before["commit"] == record["commit"]}
+    kept |= {(row["task"], row["seed"]): row for row in before.get("runs", []) if before["commit"] == record["commit"]}
     for run in runs:
         new = run.row()
         if "curve" in new or "curve" not in kept.get((run.task.name, run.seed), {}):
@@ -369,6 +386,7 @@ def main() -> int:
     parser.add_argument("--seeds", help="how many, or which, with commas between them; each task has its own number by default")
     parser.add_argument("--frames", type=int, choices=FRAMES, default=FRAMES[0], help="of DeepMind Control's tasks")
     parser.add_argument("--label", help="what the results are called; the commit by default")
+    parser.add_argument("--earlier", default="", help="labels whose results fill in what is missing, with commas between")
     parser.add_argument("--root", type=Path, default=Path("runs/suite"))
     options = parser.parse_intermixed_args()
     phases = [word for word in options.words if word in ("train", "report")] or ["train", "report"]
@@ -382,7 +400,7 @@ def main() -> int:
     runs = [Run(task, seed, steps, directory, own) for (task, seed), steps in zip(chosen, long, strict=True)]
     code = train(runs, directory, record) if "train" in phases else 0
     if "report" in phases and code <= 1:
-        write(gather(runs, record))
+        write(gather(runs, record, [label for label in options.earlier.split(",") if label]))
     return code
 
 

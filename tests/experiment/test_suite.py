@@ -246,3 +246,21 @@ def test_real_runs_one_of_which_lacks_its_package(
     assert "trial: 2 runs, 1 of them finished before" in out
     assert "start  MiniGrid-Empty-8x8_seed0" in out
     assert not (tmp_path / "here" / "REPORT.md").exists()  # that is of the defaults
+
+
+def test_earlier_results_fill_in_what_is_missing(suite: Any, tmp_path: Path) -> None:
+    suite.write({**results(row("walker_walk", 0, 1.0), row("walker_walk", 1, 2.0)), "label": "before"})
+    now = results()
+    (suite.HERE / "results" / "now.json").unlink(missing_ok=True)
+    runs = tmp_path / "runs"
+    made(suite, runs, "walker_walk", 0, {2_500: 300.0})
+    run = suite.Run(suite.TASKS["walker_walk"], 0, 2_500, runs)
+    found = suite.gather([run], {**now, "label": "now"}, ["before"])
+    seen = [(entry["seed"], suite.last(entry), entry.get("label")) for entry in found["runs"]]
+    assert seen == [
+        (0, 300, None),
+        (1, 2, "before"),
+    ]
+    assert "Measured with an earlier commit: with `before` `walker_walk` seed 1." in suite.report(found)
+    with pytest.raises(UserError, match=r"--earlier never: there is no results/never\.json"):
+        suite.gather([run], {**now, "label": "now"}, ["never"])
