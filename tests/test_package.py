@@ -47,7 +47,7 @@ def test_a_wheel_brings_its_configs_and_what_reports_read(tmp_path: Path) -> Non
         "print(metrics_page(), 'kl_spike' in read_glossary(metrics_page()).findings, *TEMPLATES.list_templates())"
     )
     loaded = run("-c", program, cwd=tmp_path, path=site)
-    templates = "macros.html.j2 page.html.j2 style.css"
+    templates = "compare.html.j2 head.html.j2 macros.html.j2 page.html.j2 style.css"
     assert loaded.stdout == f"{site / 'dreamerjax' / '_docs' / 'metrics.md'} True {templates}\n", loaded.stderr
 
 
@@ -61,7 +61,11 @@ def test_configuration_starts_without_jax(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("module", "unneeded"),
-    [("check_env", ("jax", "flax", "matplotlib")), ("report", ("jax", "flax", "orbax"))],
+    [
+        ("check_env", ("jax", "flax", "matplotlib")),
+        ("report", ("jax", "flax", "orbax")),
+        ("compare", ("jax", "flax", "orbax")),
+    ],
 )
 def test_what_needs_no_jax_does_not_import_it(module: str, unneeded: tuple[str, ...], tmp_path: Path) -> None:
     program = f"import sys, dreamerjax.{module}; print([name for name in {unneeded} if name in sys.modules])"
