@@ -9,7 +9,7 @@ from pathlib import Path
 
 from dreamerjax.config.help import purpose
 
-COMMANDS = ("train", "evaluate", "report", "check_env", "experiment", "benchmark")
+COMMANDS = ("train", "evaluate", "report", "compare", "check_env", "experiment", "benchmark")
 
 
 def docstring(command: str) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
@@ -25,6 +25,7 @@ _TRAINING = threading.Lock()  # two at a time were seen to keep each other from 
 
 def learn(
     env: Any = None,
+    /,
     steps: int | None = None,
     *,
     config: Config | None = None,
@@ -40,7 +41,8 @@ def learn(
 
     Args:
         env: an id, an option of the group `env` such as "pendulum", a gymnasium.Env class, or a function that makes an
-            environment at each call. With `resume` it may be left out unless it is a class or a function.
+            environment at each call. With `resume` it may be left out unless it is a class or a function. By keyword, a
+            mapping is settings of the environment beside it: `learn(Parking, env={"time_limit": 100})`.
         steps: `train.steps`, the environment steps of the whole run.
         config: what the settings are put on; by default what the command line would start from.
         on_log: called with each line of metrics.jsonl, as a dict, unless it is of an evaluation.
@@ -52,6 +54,11 @@ def learn(
         UserError: bad input, or a fault that ended the run: of the environment, of a callback, of the disk. The run directory
             keeps what was learned.
     """
+    by_name = settings.pop("env", None)
+    if isinstance(by_name, Mapping):
+        settings |= {f"env.{name}": value for name, value in by_name.items()}
+    elif by_name is not None:
+        env = by_name
     options = next(group.options for group in config_groups() if group.word == "env=")
     if env is None and config is None and "resume" not in settings:
         raise UserError("env is missing: an id, a gymnasium.Env class or a function that makes one")

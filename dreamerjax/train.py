@@ -12,7 +12,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from dreamerjax.config.cli import main
+from dreamerjax.config.cli import Result, main
 from dreamerjax.config.schema import Config
 from dreamerjax.core.errors import UserError
 from dreamerjax.core.machine import memory_mb
@@ -192,11 +192,11 @@ def close(run: RunState, ending: Ending) -> None:
     summary.say_goodbye(run, ending)
 
 
-def run(config: Config) -> int:
-    """Train as configured, in a new run directory or continuing one; returns the exit code."""
+def run(config: Config) -> Result:
+    """Train as configured, in a new run directory or continuing one; returns the exit code and how it ended."""
     stop = Stop()
-    conduct(config, stop)
-    return stop.exit_code
+    path = conduct(config, stop)
+    return Result(stop.exit_code, summary.brief(path))
 
 
 def conduct(

@@ -23,14 +23,16 @@ def run(*arguments: str, cwd: Path, path: Path) -> subprocess.CompletedProcess[s
     return subprocess.run([sys.executable, *arguments], cwd=cwd, env=environment, capture_output=True, text=True)
 
 
-def test_a_wheel_brings_its_configs_and_what_reports_read(tmp_path: Path) -> None:
+def test_an_installed_wheel_finds_its_files_trains_and_reports(tmp_path: Path) -> None:
     built = run("-m", "build", "--wheel", "--no-isolation", "--outdir", str(tmp_path), str(ROOT), cwd=tmp_path, path=ROOT)
     assert built.returncode == 0, built.stderr
     (wheel,) = tmp_path.glob("dreamerjax-*.whl")
     site = tmp_path / "site"
     with zipfile.ZipFile(wheel) as archive:
         names = set(archive.namelist())
-        archive.extractall(site)
+    pip = ["-m", "pip", "--disable-pip-version-check", "install", "--quiet", "--no-deps", "--no-index", "--no-compile"]
+    installed = run(*pip, "--target", str(site), str(wheel), cwd=tmp_path, path=ROOT)
+    assert installed.returncode == 0, installed.stderr
     packaged = {name.removeprefix("dreamerjax/_configs/") for name in names if name.startswith("dreamerjax/_configs/")}
     assert packaged == {str(path.relative_to(ROOT / "configs")) for path in (ROOT / "configs").rglob("*.yaml")}
     assert "dreamerjax/py.typed" in names
@@ -47,8 +49,16 @@ def test_a_wheel_brings_its_configs_and_what_reports_read(tmp_path: Path) -> Non
         "print(metrics_page(), 'kl_spike' in read_glossary(metrics_page()).findings, *TEMPLATES.list_templates())"
     )
     loaded = run("-c", program, cwd=tmp_path, path=site)
-    templates = "macros.html.j2 page.html.j2 style.css"
+    templates = "compare.html.j2 head.html.j2 macros.html.j2 page.html.j2 style.css"
     assert loaded.stdout == f"{site / 'dreamerjax' / '_docs' / 'metrics.md'} True {templates}\n", loaded.stderr
+    listed = run(str(site / "bin" / "dreamerjax"), "--help", cwd=tmp_path, path=site)
+    assert "dreamerjax compare" in listed.stdout, listed.stderr
+    few = ["train.steps=40", "train.random_steps=40", "size=tiny", "env.num_envs=2"]
+    trained = run(str(site / "bin" / "dreamerjax"), "train", *few, cwd=tmp_path, path=site)
+    assert "finished after 40 environment steps" in trained.stdout, trained.stderr
+    reported = run(str(site / "bin" / "dreamerjax"), "report", "run=latest", cwd=tmp_path, path=site)
+    assert reported.returncode == 0, reported.stderr
+    assert (tmp_path / reported.stdout.strip()).is_file()
 
 
 def test_configuration_starts_without_jax(tmp_path: Path) -> None:
@@ -61,7 +71,11 @@ def test_configuration_starts_without_jax(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("module", "unneeded"),
-    [("check_env", ("jax", "flax", "matplotlib")), ("report", ("jax", "flax", "orbax"))],
+    [
+        ("check_env", ("jax", "flax", "matplotlib")),
+        ("report", ("jax", "flax", "orbax")),
+        ("compare", ("jax", "flax", "orbax")),
+    ],
 )
 def test_what_needs_no_jax_does_not_import_it(module: str, unneeded: tuple[str, ...], tmp_path: Path) -> None:
     program = f"import sys, dreamerjax.{module}; print([name for name in {unneeded} if name in sys.modules])"

@@ -9,7 +9,9 @@ import jax
 import jax.numpy as jnp
 
 from dreamerjax.agent import action_distribution
-from dreamerjax.agent.world_model import Latent, encode_action, feature, prior_step
+from dreamerjax.agent.observation_normalization import own_units
+from dreamerjax.agent.state import Params
+from dreamerjax.agent.world_model import Latent, encode_action, feature, prior_step, reward_and_continue, undiscounted
 from dreamerjax.core.types import Array
 from dreamerjax.networks.build import Networks
 from dreamerjax.networks.layers import apply
@@ -48,3 +50,34 @@ def imagine(networks: Networks, params: dict[str, Any], start: Latent, noise: Dr
     last, (features, actions) = networks.loops.scan(step, start, noise)
     features = jnp.concatenate([features, feature(last)[None]], axis=0)
     return jax.lax.stop_gradient(Dream(features, actions))
+
+
+class Imagined(NamedTuple):
+    """H imagined steps of N dreams. Entry t is what the t-th action is expected to bring."""
+
+    actions: jax.Array  # [H, N, C] int32 components or floats
+    observations: dict[str, jax.Array]  # {name: [H, N, ...]} vectors in their own units, images within [0, 1]; no discrete ones
+    rewards: jax.Array  # [H, N]
+    continues: jax.Array  # [H, N] probability that the episode goes on after it, discount divided out
+
+
+def decoded_dream(networks: Networks, params: dict[str, Params], start: Latent, noise: DreamNoise, gamma: Array) -> Imagined:
+    """`imagine`, as an environment would show it. Of `params` everything but the critic is used."""
+    dream = imagine(networks, params, start, noise)
+    features = dream.features[1:]
+    observations = decoded_vectors(networks, params, features) | decoded_images(networks, params, features)
+    rewards, continues = reward_and_continue(networks, params["world_model"], features)
+    return Imagined(dream.actions, observations, rewards, undiscounted(continues, jnp.asarray(gamma)))
+
+
+def decoded_vectors(networks: Networks, params: dict[str, Params], features: jax.Array) -> dict[str, jax.Array]:
+    """The decoded vector observations {name: [..., size]} of features [..., F], in their own units."""
+    decoded = apply(networks.decoder, params["world_model"]["decoder"], features)
+    specs = networks.spec.observations
+    return {name: own_units(params["statistics"], name, decoded[name]) for name, spec in specs.items() if spec.is_vector}
+
+
+def decoded_images(networks: Networks, params: dict[str, Params], features: jax.Array) -> dict[str, jax.Array]:
+    """The decoded images {name: [..., H, W, C]} of features [..., F], within [0, 1]."""
+    decoded = apply(networks.decoder, params["world_model"]["decoder"], features)
+    return {name: decoded[name] for name, spec in networks.spec.observations.items() if spec.is_image}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +14,14 @@ import numpy as np
 from gymnasium.vector.utils import batch_space, concatenate, create_empty_array, iterate
 from jax import export
 
+from dreamerjax.agent.imagination import DreamNoise, Imagined, decoded_dream
 from dreamerjax.agent.policy import Policy, Seen, act, compiled_act, initial_policy_state
 from dreamerjax.agent.state import PolicyState, acting_params
 from dreamerjax.agent.world_model import Latent
-from dreamerjax.config.cli import config_from_yaml
+from dreamerjax.config.cli import config_from_yaml, config_to_yaml
 from dreamerjax.config.schema import Config
 from dreamerjax.core.errors import UserError
-from dreamerjax.core.files import file_faults, user_path
+from dreamerjax.core.files import file_faults, user_path, write_json, write_text
 from dreamerjax.core.run_directory import RunDirectory
 from dreamerjax.core.types import Arrays
 from dreamerjax.data.playing import EvaluationResult, play_episodes
@@ -53,11 +55,12 @@ class Agent:
         self.all_params = jax.tree.map(jnp.asarray, saved["average"] | {"statistics": saved["statistics"]})
         self.params = acting_params(self.all_params)
         self._key = jax.random.key(seed)
+        self._dream = jax.jit(partial(decoded_dream, self.networks))
         self._steps = {greedy: compiled_act(self.networks, greedy) for greedy in (True, False)}
 
     @classmethod
     def load(cls, run: str | Path, *, checkpoint: str = "latest", root: str = "runs", seed: int = 0, env: Any = None) -> Agent:
-        """The agent of a run: a path, an id under `root`, or `latest`.
+        """The agent of a run: a path, an id under `root`, or `latest`; or one that `save` wrote.
 
         Args:
             run: which one.
@@ -123,6 +126,43 @@ class Agent:
         batch: Any = create_empty_array(self._adapter.env.action_space, count)
         return concatenate(self._adapter.env.action_space, chosen, batch), new
 
+    def dream(self, observation: Any, horizon: int = 15, state: State | None = None, *, seed: int = 0) -> Imagined:
+        """What the agent imagines from an observation on, with its policy acting (sampled, as the dreams it learns from).
+
+        Args:
+            observation: one of the run's environment as `act` takes it, or N of them as `act_batch` does.
+            horizon: imagined steps H.
+            state: what `act` or `act_batch` returned before this observation; None: it is the first of an episode.
+            seed: of the actions and of what happens; of a longer dream the beginning is the same.
+
+        Returns the environment's own actions [H, ...], flat observations by name as `export` has them (images as bytes,
+        discrete ones left out), rewards [H] and probabilities that the episode goes on [H], as NumPy. With a batch, each
+        is [H, N, ...].
+
+        Raises UserError for a horizon below 1, and for what `act_batch` refuses.
+        """
+        if horizon < 1:
+            raise UserError(f"horizon must be at least 1, not {horizon}")
+        batch = create_empty_array(self._adapter.env.observation_space, 1)
+        axes = [max(map(np.ndim, jax.tree.leaves(given)), default=0) for given in (observation, batch)]
+        single = axes[0] < axes[1]
+        if self.config.env.frame_stack > 1:
+            raise UserError(f"env.frame_stack={self.config.env.frame_stack}: dream knows one frame, not those before it")
+        _, (known, _) = (self.act if single else self.act_batch)(observation, state)
+        count, networks = len(known.action), self.networks
+        rng = np.random.Generator(np.random.PCG64(seed))
+        size = networks.spec.action.shape[0]
+        uniform = rng.random((horizon, count, size + networks.rssm.groups), np.float32)
+        noise = DreamNoise(uniform[..., :size], uniform[..., size:])
+        gamma = np.float32(self.config.behavior.gamma)
+        dream = jax.device_get(self._dream(self.all_params, known.latent, noise, gamma))
+        own = np.asarray(spaces.actions_of(self._adapter.env.action_space, dream.actions.reshape(-1, size)))
+        seen = dream.observations
+        for name in (name for name in seen if networks.spec.observations[name].is_image):
+            seen[name] = np.rint(255 * seen[name]).astype(np.uint8)
+        found = dream._replace(actions=own.reshape(horizon, count, *own.shape[1:]))
+        return jax.tree.map(lambda leaf: leaf[:, 0], found) if single else found
+
     def evaluate(self, episodes: int = 100, *, seed: int = 0, greedy: bool = True, num_envs: int = 20) -> EvaluationResult:
         """Play whole episodes: their returns and lengths, the same as `python -m dreamerjax.evaluate` finds with this seed.
 
@@ -131,6 +171,26 @@ class Agent:
         with closing(make_vector_env(self.config.env, min(episodes, num_envs), self._source)) as envs:
             policy = Policy(self.networks, self.params, envs.num_envs, seed, greedy=greedy)
             return play_episodes(envs, policy, episodes, seed)
+
+    def save(self, path: str | Path) -> Path:
+        """Write the agent into a new folder that `load` and `evaluate run=` take as they take its run.
+
+        It is a run directory with a checkpoint of the parameters alone: to act, dream and evaluate with, not to resume.
+
+        Raises UserError if there is something at `path` already, or it cannot be written; exit code 1.
+        """
+        folder = user_path(path).absolute()
+        with file_faults(folder):
+            folder.mkdir(parents=True)
+        average = {name: part for name, part in self.all_params.items() if name != "statistics"}
+        store = CheckpointStore(folder / "checkpoints" / "latest", 1)
+        arrays = {"train": {"average": average, "statistics": self.all_params["statistics"]}}
+        store.save(self.env_step, arrays, None, {"family": compatibility.fingerprint(self.config, self.spec)})
+        store.close()
+        write_text(folder / "config.yaml", config_to_yaml(self.config))
+        source = {"run": str(self.run.path), "env_step": self.env_step}
+        write_json(folder / "meta.json", {**self.run.meta, "source": source})  # last: it makes the folder a run
+        return folder
 
     def export(self, path: str | Path, *, greedy: bool = True) -> Path:
         """Write the policy into one file that jax alone can run, on any number of environments and any platform (`jax.export`).

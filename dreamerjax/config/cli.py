@@ -14,7 +14,7 @@ import sys
 import threading
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import is_dataclass, replace
+from dataclasses import dataclass, field, is_dataclass, replace
 from functools import reduce
 from itertools import takewhile
 from operator import getitem
@@ -25,6 +25,7 @@ from hydra import compose, initialize, initialize_config_dir
 from hydra import main as hydra_main
 from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
@@ -44,8 +45,25 @@ from dreamerjax.core.run_directory import find_run
 T = TypeVar("T")
 _HYDRA = "1.3"  # the Hydra version whose behaviour is asked for
 _INTERRUPTED = 130
+_BY_SIGNAL = 128  # exit codes above it
+_LONGEST_NAME = 150  # characters of a run's name that a sweep makes
 FIXED_AT_START = ("mode", "from_", "reset_actor_critic")
 _COMPOSING = threading.Lock()  # Hydra keeps what it composes in variables of the process
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a task ends with: an exit code, and what the table that ends a sweep says of it, by column."""
+
+    exit_code: int
+    row: Mapping[str, str] = field(default_factory=dict)
+
+
+Task = Callable[[Any], int | Result | None]
+
+
+def _code(result: int | Result | None) -> int:
+    return result.exit_code if isinstance(result, Result) else result or 0
 
 
 def config_directory() -> Path:
@@ -284,14 +302,54 @@ def config_from_yaml(path: str | Path, content: str | None = None) -> Config:
         raise UserError(f"{path}: {explain(error, (), types, ())}") from error
 
 
-def _run_with_hydra(task: Callable[[Any], int | None], arguments: Sequence[str], schema: type) -> int:
-    """Hand arguments with flags to Hydra: `-m` sweeps, `--cfg job` prints."""
+def run_name(config: Config, swept: Mapping[str, str] | None = None) -> str:
+    """What a run directory is called: `run.name`, or else the environment without its namespace; then the swept values."""
+    own = config.run.name or re.split("[/:]", config.env.id)[-1]
+    told = ("env", "env.id", "run.name")  # what the first part says already
+    parts = [f"{key.rpartition('.')[2]}-{value}" for key, value in (swept or {}).items() if key not in told]
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", "_".join([own, *parts])).strip("-")[:_LONGEST_NAME]
+
+
+def _print_sweep(rows: Sequence[Mapping[str, str]]) -> None:
+    """One table of all tasks of a sweep: what differed, and how each ended."""
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    columns, table = list(dict.fromkeys(name for row in rows for name in row)), Table()
+    for name in columns:
+        table.add_column(escape(name), overflow="fold")
+    for row in rows:
+        table.add_row(*(escape(row.get(name, "")) for name in columns))
+    Console().print(table)
+
+
+def _run_with_hydra(task: Task, arguments: Sequence[str], schema: type) -> int:
+    """Hand arguments with flags to Hydra: `-m` sweeps, and ends with one table of what the tasks say; `--cfg job` prints.
+
+    A signal ends the whole sweep.
+    """
     directory, name = _register(schema)
     codes: list[int] = []
+    rows: list[Mapping[str, str]] = []
+    keys: set[str] = set()  # that are swept
 
     def job(node: DictConfig) -> None:
+        if any(code > _BY_SIGNAL for code in codes):
+            return
         config: Any = _to_dataclass(schema, node)
-        codes.append(task(config) or 0)
+        given = (word.lstrip("+").partition("=") for word in HydraConfig.get().overrides.task)
+        swept = {key: value for key, _, value in given if key in keys}
+        if schema is Config and swept:
+            config.run.name = run_name(config, swept)
+        try:
+            result = task(config)
+        except UserError as error:
+            rows.append({**swept, "ended": f"error: {error}"})
+            raise
+        codes.append(_code(result))
+        if isinstance(result, Result):
+            rows.append({**swept, **result.row})
 
     for argument in arguments:
         key = argument.lstrip("-").partition("=")[0]
@@ -310,6 +368,8 @@ def _run_with_hydra(task: Callable[[Any], int | None], arguments: Sequence[str],
     sys.argv, os.environ["HYDRA_FULL_ERROR"] = [argv[0], *words], "1"  # raise errors here instead of printing them
     try:
         with _one_line_errors(schema, arguments):
+            parsed = OverridesParser.create().parse_overrides([word for word in words if "=" in word and word[:1] != "-"])
+            keys.update(override.key_or_group for override in parsed if override.is_sweep_override())
             hydra_main(config_path=directory, config_name=name, version_base=_HYDRA)(job)()
     finally:
         sys.argv = argv
@@ -317,10 +377,12 @@ def _run_with_hydra(task: Callable[[Any], int | None], arguments: Sequence[str],
         os.environ.pop("HYDRA_FULL_ERROR")
         if full_error is not None:
             os.environ["HYDRA_FULL_ERROR"] = full_error
+        if sweep and len(rows) > 1:
+            _print_sweep(rows)
     return next((code for code in codes if code), 0)
 
 
-def _help(task: Callable[[Any], int | None], arguments: Sequence[str], schema: type) -> str:
+def _help(task: Task, arguments: Sequence[str], schema: type) -> str:
     """The keys with the values that the other arguments give them, however incomplete these are; those of a sweep do not."""
     spec, about = sys.modules["__main__"].__spec__, sys.modules[task.__module__].__doc__
     sweep = {"-m", "--multirun"} & set(arguments)
@@ -343,7 +405,7 @@ def _help(task: Callable[[Any], int | None], arguments: Sequence[str], schema: t
     )
 
 
-def main(task: Callable[[Any], int | None], argv: Sequence[str] | None = None, schema: type = Config) -> int:
+def main(task: Task, argv: Sequence[str] | None = None, schema: type = Config) -> int:
     """Run an entry point and return its exit code.
 
     A UserError becomes one line on stderr and its own exit code (2 for bad input), Ctrl-C becomes 130.
@@ -355,7 +417,7 @@ def main(task: Callable[[Any], int | None], argv: Sequence[str] | None = None, s
             return 0
         if any(argument[:1] == "-" for argument in arguments):
             return _run_with_hydra(task, arguments, schema)
-        return task(load_config(arguments) if schema is Config else load_structured(schema, arguments)) or 0
+        return _code(task(load_config(arguments) if schema is Config else load_structured(schema, arguments)))
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code

@@ -263,7 +263,7 @@ class RunConfig:
     """The run's directory and the one hypothesis it states."""
 
     root: str = key("runs", "Where run directories are made", common=True)
-    name: str = key("dreamer", "What the run directory is called after its date and time", common=True)
+    name: str = key("", "What the run directory is called, behind date and time; empty: as the environment", common=True)
     hypothesis: str = key("", "The one thing that the run is to show")
     primary_metric: str = key("eval/greedy/return_mean", "The metric that decides it")
     checkpoints_to_keep: int = key(2, "How many of the newest checkpoints are kept", least=1)

@@ -98,7 +98,7 @@ def _names(config: Config) -> Iterator[str]:
     for key, value in (("env.id", config.env.id), ("run.root", config.run.root)):
         if not value.strip():
             yield f"{key} must not be empty"
-    if not re.fullmatch(r"[\w-][\w.-]*", config.run.name):
+    if not re.fullmatch(r"([\w-][\w.-]*)?", config.run.name):
         yield f"run.name must be letters, digits, '_', '-' or '.', since it names a directory, not {config.run.name!r}"
 
 

@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 
 from dreamerjax.agent import actor_critic
-from dreamerjax.agent.observation_normalization import own_units
+from dreamerjax.agent.imagination import decoded_images, decoded_vectors
 from dreamerjax.agent.state import Params
 from dreamerjax.agent.world_model import (
     FilterInputs,
@@ -71,10 +71,10 @@ def predict(networks: Networks, params: dict[str, Params], inputs: OpenLoopInput
 
     def read(features: jax.Array) -> tuple[dict[str, jax.Array], jax.Array | None]:
         by_dream = features.reshape(episodes, dreams, -1)
-        return vectors(networks, params, by_dream), by_dream[:, 0] if has_images else None
+        return decoded_vectors(networks, params, by_dream), by_dream[:, 0] if has_images else None
 
     numbers, first_dreams = _open_loop(networks, params, read, inputs, context=length)[1]
-    drawn = {} if first_dreams is None else images(networks, params, first_dreams[chosen])
+    drawn = {} if first_dreams is None else decoded_images(networks, params, first_dreams[chosen])
     return Predicted(numbers, drawn)
 
 
@@ -87,24 +87,11 @@ def watch(networks: Networks, params: dict[str, Params], inputs: OpenLoopInputs,
     parts = _open_loop(networks, params, lambda features: features, inputs, context=context)
     features = jnp.concatenate(parts)[:, 0]
     return Readout(
-        vectors=vectors(networks, params, features),
-        images=images(networks, params, features),
+        vectors=decoded_vectors(networks, params, features),
+        images=decoded_images(networks, params, features),
         alive=undiscounted(reward_and_continue(networks, params["world_model"], features)[1], gamma),
         value=actor_critic.value(networks, params["critic"], features),
     )
-
-
-def vectors(networks: Networks, params: dict[str, Params], features: jax.Array) -> dict[str, jax.Array]:
-    """The decoded vector observations {name: [..., size]} of features [..., F], in their own units."""
-    decoded = apply(networks.decoder, params["world_model"]["decoder"], features)
-    specs = networks.spec.observations
-    return {name: own_units(params["statistics"], name, decoded[name]) for name, spec in specs.items() if spec.is_vector}
-
-
-def images(networks: Networks, params: dict[str, Params], features: jax.Array) -> dict[str, jax.Array]:
-    """The decoded images {name: [..., H, W, C]} of features [..., F], within [0, 1]."""
-    decoded = apply(networks.decoder, params["world_model"]["decoder"], features)
-    return {name: decoded[name] for name, spec in networks.spec.observations.items() if spec.is_image}
 
 
 def _open_loop(

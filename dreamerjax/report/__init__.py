@@ -1,4 +1,4 @@
 """One run as one HTML page: `python -m dreamerjax.report run=runs/<id>`.
 
-Reads run directories and imports no JAX. Nothing imports it.
+Reads run directories and imports no JAX. Of the commands `compare` imports it.
 """

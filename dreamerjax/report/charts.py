@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from io import BytesIO
 from typing import TYPE_CHECKING, Any
@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from dreamerjax.visualization import style
-from dreamerjax.visualization.learning_curve import draw_learning_curve, series
+from dreamerjax.visualization.learning_curve import TRAINING, WINDOW, draw_learning_curve, running_mean, series
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 MOST_POINTS = 1_000  # of a line; a longer one becomes the smallest and the largest of each of half as many groups
+LINES = ("-", "--", ":")  # of runs over each other, in turn, where there are more of them than colours
 LONG_NAME = 26  # characters of a metric beside which there is no room for another one
 
 
@@ -100,6 +101,33 @@ def draw_panel(panel: Panel, records: Sequence[dict[str, Any]]) -> bytes | None:
         axes.locator_params(axis="x", nbins=5, integer=True)
         axes.xaxis.set_major_formatter(style.THOUSANDS)
         figure.legend(loc="outside lower left", ncols=1 if max(map(len, lines)) > LONG_NAME else 2)
+        return _svg(figure)
+
+
+def overlay(metric: str, runs: Mapping[str, Sequence[dict[str, Any]]], *, large: bool = False) -> bytes | None:
+    """SVG of one metric of several runs, by their labels; None where none of them logged it. A legend has only a `large` one.
+
+    Of training episodes the mean of WINDOW is drawn.
+    """
+    lines = {label: _finite(*series(records, metric)) for label, records in runs.items()}
+    if metric == TRAINING:
+        lines = {label: running_mean(*line) for label, line in lines.items()}
+    if not any(len(steps) for steps, _ in lines.values()):
+        return None
+    title = f"{metric}, mean of {WINDOW}" if metric == TRAINING else metric
+    with style.figure(*((7.2, 4.4, "", 10) if large else (5.2, 3.0, title, 9))) as figure:
+        axes = figure.add_subplot(xlabel="environment steps", ylabel=title if large else "")
+        for place, (label, (steps, values)) in enumerate(lines.items()):
+            color, line = style.COLORS[place % len(style.COLORS)], LINES[place // len(style.COLORS) % len(LINES)]
+            marker = "o" if large or len(steps) == 1 else None
+            axes.plot(*thinned(steps, values), line, color=color, linewidth=1.5, marker=marker, label=label)
+        drawn = [values for _, values in lines.values() if len(values)]
+        if any(panel.log and metric in panel.metrics for panel in PANELS) and all((values > 0).all() for values in drawn):
+            _use_log(axes)
+        axes.locator_params(axis="x", nbins=5, integer=True)
+        axes.xaxis.set_major_formatter(style.THOUSANDS)
+        if large:
+            figure.legend(loc="outside lower left", ncols=1 if max(map(len, lines)) > LONG_NAME else 2)
         return _svg(figure)
 
 

@@ -17,6 +17,7 @@ from dreamerjax.report.glossary import Glossary
 from dreamerjax.report.media import LIMITS, MediaFile
 from dreamerjax.report.reading import RunReading
 from dreamerjax.storage.checkpoints import saved_in
+from dreamerjax.visualization import style
 from dreamerjax.visualization.learning_curve import series
 
 TEMPLATES = Environment(
@@ -26,6 +27,7 @@ TEMPLATES.filters |= {
     filter_.__name__: filter_
     for filter_ in (words.amount, words.whole, words.at_step, words.duration, words.moment, shlex.quote)
 }
+TEMPLATES.globals["colors"] = style.COLORS
 TEMPLATES.filters["base64"] = lambda content: b64encode(content).decode()
 
 COLUMNS = {  # of the table of examinations: metrics under gap/, and their heads

@@ -13,7 +13,7 @@ import numpy as np
 
 from dreamerjax.agent.policy import Policy
 from dreamerjax.agent.state import BEHAVIOR_LOSSES, Hyper, Params, hyper_from_config, state_from_dict, state_to_dict
-from dreamerjax.config.cli import config_from_yaml, config_to_yaml
+from dreamerjax.config.cli import config_from_yaml, config_to_yaml, run_name
 from dreamerjax.config.flat import walk
 from dreamerjax.config.keys import written
 from dreamerjax.config.schema import Config, FreeBits, Mode
@@ -111,7 +111,7 @@ class RunState:
             devices=[str(device) for device in world.devices],
             seed=config.train.seed,
         )
-        return RunDirectory.create(config.run.root, config.run.name, config_to_yaml(config), meta)
+        return RunDirectory.create(config.run.root, run_name(config), config_to_yaml(config), meta)
 
     def _new_watch(self) -> CollapseWatch:
         return CollapseWatch(WatchSettings(self.config.loss.free_nats, clip=self.config.loss.free_bits is FreeBits.clip))

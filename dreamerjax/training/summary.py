@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 from dreamerjax.config.flat import flatten
 from dreamerjax.config.schema import Mode
 from dreamerjax.core.console import say
-from dreamerjax.core.files import write_json
+from dreamerjax.core.files import read_json_object, write_json
+from dreamerjax.core.formatting import number
 from dreamerjax.core.machine import process_seconds
 from dreamerjax.diagnostics.verdict import RunVerdict, Standards, judge_run
 from dreamerjax.envs import Given, solved_return
@@ -56,6 +58,19 @@ def write_summary(run: RunState, ending: Ending) -> None:
         title=f"{run.config.env.id}, {directory.path.name}",
         threshold=run.config.train.stop_at_return,
     )
+
+
+def brief(path: Path) -> dict[str, str]:
+    """What the table that ends a sweep says of a run, from its summary."""
+    figures = read_json_object(path / "summary.json")
+    last, best = (figures.get(f"{which}_return") for which in ("last", "best"))
+    return {
+        "last return": "" if last is None else number(last),
+        "best": "" if best is None else f"{number(best)} at step {figures['best_step']:,}",
+        "time": f"{figures.get('seconds', 0.0):,.0f} s",
+        "ended": str(figures.get("outcome")),
+        "run": path.name,
+    }
 
 
 def _judge(run: RunState, records: Sequence[Mapping[str, float]]) -> RunVerdict:

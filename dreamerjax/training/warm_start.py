@@ -14,6 +14,7 @@ import jax.numpy as jnp
 
 from dreamerjax.agent.state import Params, TrainState, acting_params, state_from_dict
 from dreamerjax.config.schema import Mode
+from dreamerjax.core.errors import UserError
 from dreamerjax.core.run_directory import RunDirectory
 from dreamerjax.storage import compatibility
 from dreamerjax.storage.checkpoints import CheckpointStore
@@ -36,7 +37,7 @@ def warm_start(world: World, model_family: dict[str, Any]) -> WarmStart:
     scale and optimisers) unless `reset_actor_critic`. `bootstrap` takes the policy that collects, and nothing to train.
     The count of updates and the randomness are always the new run's own.
 
-    Raises UserError if there is no such run, it has no undamaged checkpoint, or it is of another family.
+    Raises UserError if there is no such run, it has no undamaged checkpoint, `Agent.save` wrote it, or it is of another family.
     """
     config, fresh = world.config, world.initial_state()
     if config.from_ is None:
@@ -44,6 +45,8 @@ def warm_start(world: World, model_family: dict[str, Any]) -> WarmStart:
     other = RunDirectory.open(config.from_, root=config.run.root)
     restored = CheckpointStore(other.checkpoints / "latest", 1).restore(with_replay=False)
     compatibility.require_same(restored.info["family"], model_family, str(other.path))
+    if "optimizer" not in restored.arrays["train"]:
+        raise UserError(f"{other.path} holds an agent that Agent.save wrote, without what training goes on from: name its run")
     trained = state_from_dict(restored.arrays["train"], fresh)
     source = {"run": str(other.path), "env_step": restored.step, "updates": int(trained.updates)}
     if config.mode is Mode.bootstrap:

@@ -63,13 +63,18 @@ def series(metrics: Sequence[dict[str, Any]], key: str) -> tuple[np.ndarray, np.
     return table[:, 0], table[:, 1]
 
 
+def running_mean(steps: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Of WINDOW points of a line [n], [n] each, where the last of them lies; empty for fewer."""
+    means = np.convolve(values, np.full(WINDOW, 1 / WINDOW), mode="valid") if len(values) >= WINDOW else values[:0]
+    return steps[WINDOW - 1 :], means
+
+
 def _draw_training(axes: Axes, steps: np.ndarray, returns: np.ndarray) -> None:
     if not len(steps):
         return
     axes.plot(steps, returns, ".", color=style.GREY, alpha=0.5, label="training episode")
     if len(returns) >= WINDOW:
-        mean = np.convolve(returns, np.full(WINDOW, 1 / WINDOW), mode="valid")
-        axes.plot(steps[WINDOW - 1 :], mean, color=style.GREY, linewidth=1.2, label=f"training, mean of {WINDOW}")
+        axes.plot(*running_mean(steps, returns), color=style.GREY, linewidth=1.2, label=f"training, mean of {WINDOW}")
 
 
 def _draw_evaluation(axes: Axes, metrics: Sequence[dict[str, Any]], policy: str) -> None:

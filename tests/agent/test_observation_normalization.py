@@ -13,13 +13,13 @@ import numpy as np
 import pytest
 
 from dreamerjax.agent import observation_normalization
+from dreamerjax.agent.imagination import decoded_vectors
 from dreamerjax.agent.learner import updates
 from dreamerjax.agent.losses import decoder_loss
 from dreamerjax.agent.policy import Seen, act, initial_policy_state
 from dreamerjax.agent.state import Trains, acting_params
 from dreamerjax.agent.update import train_step
 from dreamerjax.agent.world_model import FilterInputs, initial_latent, posterior_step, project_inputs
-from dreamerjax.diagnostics import open_loop
 from dreamerjax.networks.layers import apply
 from tests.helpers import (
     MIXED,
@@ -148,7 +148,7 @@ def test_filter_loss_and_drawings_share_the_units(trained: tuple[Any, Any, Any])
     np.testing.assert_allclose(projected.embedding, expected[0], rtol=1e-5, atol=1e-6)
     size = NETWORKS.rssm.deter + NETWORKS.rssm.groups * NETWORKS.rssm.classes
     features = jnp.asarray(np.random.default_rng(4).normal(size=(3, size)), jnp.float32)
-    drawn = open_loop.vectors(NETWORKS, new.newest, features)
+    drawn = decoded_vectors(NETWORKS, new.newest, features)
     again = observation_normalization.model_units(VECTOR.observations, statistics, drawn)[NAME]
     decoded = apply(NETWORKS.decoder, model["decoder"], features)[NAME]
     np.testing.assert_allclose(decoder_loss(VECTOR.observations[NAME], decoded, again), 0, atol=1e-6)

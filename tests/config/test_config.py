@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dreamerjax.config.cli import config_directory, load_config, load_structured, main
+from dreamerjax.config.cli import Result, config_directory, load_config, load_structured, main, run_name
 from dreamerjax.config.schema import Config, FreeBits, Vectorization
 from dreamerjax.core.errors import UserError
 
@@ -156,6 +156,60 @@ def test_multirun_runs_every_combination(tmp_path: Path, monkeypatch: pytest.Mon
     assert main(task, ["train.seed=0,1", "-m", "train.steps=1e3,2e3"]) == 3
     assert seen == [(0, 1000), (0, 2000), (1, 1000), (1, 2000)]
     assert [path.name for path in tmp_path.iterdir()] == ["multirun"]
+
+
+def test_a_sweep_ends_with_one_table_and_names_its_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "200")
+    names: list[str] = []
+
+    def task(config: Config) -> Result:
+        names.append(config.run.name)
+        if config.env.id == "Acrobot-v1" and config.train.seed:
+            raise UserError("the disk is full", exit_code=1)
+        return Result(0, {"last return": f"{config.train.seed}.5"})
+
+    sweep = ["-m", "train.seed=0,1", "env=cartpole_state,acrobot", "train.steps=1e3", "size=tiny"]
+    assert main(task, sweep) == 1
+    table = [[cell.strip() for cell in line.split("│")[1:-1]] for line in capsys.readouterr().out.splitlines() if "│" in line]
+    assert table == [
+        ["0", "cartpole_state", "0.5", ""],
+        ["0", "acrobot", "0.5", ""],
+        ["1", "cartpole_state", "1.5", ""],
+        ["1", "acrobot", "", "error: the disk is full"],
+    ]
+    assert names == ["CartPole-v1_seed-0", "Acrobot-v1_seed-0", "CartPole-v1_seed-1", "Acrobot-v1_seed-1"]
+    names.clear()
+    assert main(task, ["-m", "optim.actor_lr=1e-5,3e-5", "run.name=mine", "env.image_size=[8,8]"]) == 0
+    assert names == ["mine_actor_lr-1e-05", "mine_actor_lr-3e-05"]
+
+
+def test_a_signal_ends_a_sweep(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.chdir(tmp_path)
+    seen: list[int] = []
+
+    def task(config: Config) -> int:
+        seen.append(config.train.seed)
+        return 130
+
+    assert main(task, ["-m", "train.seed=0,1,2"]) == 130
+    assert seen == [0]
+    assert "ended" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("settings", "name"),
+    [
+        ([], "CartPole-v1"),
+        (["env.id=dmc/walker_walk"], "walker_walk"),
+        (["env.id=parking:Parking-v0"], "Parking-v0"),
+        (["run.name=mine"], "mine"),
+    ],
+)
+def test_a_run_is_called_as_its_environment(settings: list[str], name: str) -> None:
+    assert run_name(load_config(settings)) == name
 
 
 def test_multirun_reports_an_impossible_value(

@@ -188,3 +188,87 @@ def test_traced_actions_are_converted_as_single_ones(space: gym.Space[Any]) -> N
     converted = jax.jit(partial(actions_of, space))(actions)
     singles = [action_converter(space)(action) for action in actions]
     np.testing.assert_allclose(converted, np.array(singles), rtol=1e-6)
+
+
+def test_a_dream_of_one_and_of_many(agent: Agent) -> None:
+    """Shapes, ranges, and that it begins with what the agent knows, and a longer dream as a shorter one."""
+    observation = np.array([0.1, 0.2, 0.0, -0.1], np.float32)
+    dream = agent.dream(observation, 5)
+    assert {name: values.shape for name, values in dream.observations.items()} == {"state": (5, 4)}
+    assert dream.actions.shape == dream.rewards.shape == dream.continues.shape == (5,)
+    assert set(dream.actions.tolist()) <= {0, 1}
+    assert ((dream.continues > 0) & (dream.continues <= 1)).all()
+    for longer, short in zip(jax.tree.leaves(agent.dream(observation, 9)), jax.tree.leaves(dream), strict=True):
+        np.testing.assert_allclose(longer[:5], short, rtol=1e-5, atol=1e-6)
+    for again, first in zip(jax.tree.leaves(agent.dream(observation[None], 5)), jax.tree.leaves(dream), strict=True):
+        np.testing.assert_allclose(again[:, 0], first, rtol=1e-5, atol=1e-6)
+    many = agent.dream(np.stack([observation, -observation, observation]), 2)
+    assert many.rewards.shape == many.actions.shape == (2, 3)
+    assert not np.array_equal(many.observations["state"][:, 0], many.observations["state"][:, 1])
+    assert not np.array_equal(agent.dream(observation, 5, seed=1).observations["state"], dream.observations["state"])
+    _, state = agent.act(observation)
+    later = agent.dream(observation, 5, state)
+    assert not np.array_equal(later.observations["state"], dream.observations["state"])
+
+
+def test_dreams_of_other_spaces(tmp_path: Path) -> None:
+    """Named vectors without the discrete ones, several actions, pictures as bytes; stacked frames are refused."""
+    mixed, pixels = tmp_path / "mixed", tmp_path / "pixels"
+    assert trials.run_here(mixed, "env.id=sample_envs:Mixed-v0", *trials.RANDOM_ONLY) == 0
+    agent = Agent.load(trials.only_run(mixed))
+    with agent.make_env() as env:
+        dream = agent.dream(env.reset(seed=0)[0], 3)
+        assert all(env.action_space.contains(action) for action in dream.actions)
+    vectors = {name for name, spec in agent.spec.observations.items() if spec.is_vector}
+    assert set(dream.observations) == vectors < set(agent.spec.observations)
+    seen = ("env.pixels=add", "env.image_size=[16,32]", "model.cnn_depth=1")
+    assert trials.run_here(pixels, *seen, *trials.RANDOM_ONLY) == 0
+    agent = Agent.load(trials.only_run(pixels))
+    with agent.make_env() as env:
+        image = agent.dream(env.reset(seed=0)[0], 2).observations["image"]
+    assert (image.shape, image.dtype) == ((2, 16, 32, 3), np.uint8)
+    agent.config.env.frame_stack = 2
+    with pytest.raises(UserError, match=r"env\.frame_stack=2: dream knows one frame"):
+        agent.dream(np.zeros(4, np.float32))
+
+
+def test_a_wrong_dream_is_one_line(agent: Agent) -> None:
+    for observation, horizon, said in (
+        (np.zeros(4, np.float32), 0, "horizon must be at least 1, not 0"),
+        (np.zeros(5, np.float32), 3, "this observation is not of trial_envs:Trial-v0: "),
+        (np.zeros((2, 5), np.float32), 3, "this observation is not of trial_envs:Trial-v0: "),
+        (None, 3, "this observation is not of trial_envs:Trial-v0: "),
+    ):
+        with pytest.raises(UserError) as caught:
+            agent.dream(observation, horizon)
+        assert said in str(caught.value)
+        assert "\n" not in str(caught.value)
+
+
+def test_a_saved_agent_is_the_agent(agent: Agent, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Without its run: it acts, dreams and evaluates alike; training does not go on from it, and says so in one line."""
+    folder = agent.save(tmp_path / "agents" / "first")
+    size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+    assert size < 0.5 * sum(path.stat().st_size for path in (agent.run.checkpoints / "latest").rglob("*") if path.is_file())
+    loaded = Agent.load(folder)
+    assert loaded.env_step == agent.env_step == 120
+    jax.tree.map(np.testing.assert_array_equal, loaded.all_params, agent.all_params)
+    assert play(loaded, 5, greedy=False) == play(Agent.load(agent.run.path), 5, greedy=False)
+    assert loaded.evaluate(2).returns.tolist() == agent.evaluate(2).returns.tolist()
+    again = Agent.load(loaded.save(tmp_path / "again"))
+    assert play(again, 3, greedy=True) == play(agent, 3, greedy=True)
+    with pytest.raises(UserError, match=r"cannot write .*first: File exists"):
+        agent.save(folder)
+    assert trials.resume_here(folder) == 1
+    assert capsys.readouterr().err == f"error: the checkpoint in {folder}/checkpoints/latest has no replay\n"
+    assert trials.run_here(tmp_path / "runs", trials.TRIAL, "mode=dreamer", f"from={folder}") == 2
+    error = capsys.readouterr().err
+    assert error.startswith(f"error: {folder} holds an agent that Agent.save wrote")
+    assert error.count("\n") == 1
+
+
+def test_a_file_is_no_agent(agent: Agent, tmp_path: Path) -> None:
+    (tmp_path / "policy.bin").write_bytes(b"policy")
+    with pytest.raises(UserError, match=r"no run at .*policy\.bin: give a run directory") as caught:
+        Agent.load(tmp_path / "policy.bin")
+    assert "\n" not in str(caught.value)

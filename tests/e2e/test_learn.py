@@ -61,8 +61,8 @@ def test_it_is_the_run_of_the_command_line(reference: Path, tmp_path: Path) -> N
 @pytest.mark.parametrize("vectorization", ["sync", "subprocess"])
 def test_a_class_given_from_python(tmp_path: Path, vectorization: str, capsys: pytest.CaptureFixture[str]) -> None:
     """With several environments, with evaluation environments, and on resuming; the command line says what it lacks."""
-    quick = in_folder(tmp_path, QUICK, **{"env.kwargs": {"factor": 2.0}, "env.vectorization": vectorization})
-    dreamerjax.learn(Walk, steps=80, **quick)
+    quick = in_folder(tmp_path, {name: value for name, value in QUICK.items() if name != "env.num_envs"})
+    dreamerjax.learn(Walk, 80, env={"num_envs": 2, "kwargs": {"factor": 2.0}, "vectorization": vectorization}, **quick)
     run = trials.only_run(tmp_path)
     given = "env.id=python/trial_envs.Walk: this environment was given from Python"
     assert "id: python/trial_envs.Walk" in (run / "config.yaml").read_text()
@@ -113,6 +113,8 @@ def boom() -> Any:
         (list, {}, r"env.id=python/builtins.list: it made list, which is no gymnasium.Env"),
         (lambda: ONE, {}, r"env.id=python/tests.e2e.test_learn.lambda: it made the same environment twice"),
         ("CartPoel-v1", {}, r"env.id=CartPoel-v1: NameNotFound"),
+        (None, {"env": "CartPoel-v1"}, r"env.id=CartPoel-v1: NameNotFound"),
+        ("pendulum", {"env": {"sed": 1}}, r"unknown key env.sed"),
         ("CartPole-v1", {"train": {"sed": 1}}, r"unknown key train.sed; did you mean train.seed\?"),
         ("CartPole-v1", {"train": {"seed": "x"}}, r"train.seed must be a whole number, not x"),
         ("CartPole-v1", {"train": 3}, r"train is a section, not a value"),

@@ -16,6 +16,16 @@ from tests.e2e import trials
 Cartpole = tuple[Path, subprocess.CompletedProcess[str]]
 
 
+def test_a_sweep_names_its_runs_and_ends_with_a_table(tmp_path: Path) -> None:
+    done = trials.run_command("train", *trials.TINY, "-m", "train.seed=0,1", *trials.RANDOM_ONLY, cwd=tmp_path, COLUMNS="200")
+    assert done.returncode == 0, done.stderr
+    names = sorted(path.name for path in (tmp_path / "runs").iterdir())
+    assert [name[18:] for name in names] == ["CartPole-v1_seed-0", "CartPole-v1_seed-1"]
+    table = done.stdout[done.stdout.rindex("TensorBoard") :]
+    assert "last return" in table
+    assert [name for name in names if name in table and f"finished │ {name}" in table] == names
+
+
 def test_run_directory_is_complete(cartpole: Cartpole) -> None:
     run, _ = cartpole
     assert run.name.endswith("_first")

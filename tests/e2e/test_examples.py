@@ -1,0 +1,47 @@
+"""The examples run as they stand: the notebook from its first cell to its last, the environment of one's own."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from dreamerjax.core.run_directory import find_run
+from tests.e2e import trials
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+NOTEBOOK = EXAMPLES / "quickstart.ipynb"
+EXECUTE = """
+import sys, nbclient, nbformat
+notebook = nbformat.read(sys.argv[1], 4)
+nbclient.NotebookClient(notebook, timeout=800).execute()
+outputs = [output for cell in notebook.cells for output in cell.get("outputs", ())]
+print("".join(output.get("text", "") + output.get("data", {}).get("text/plain", "") for output in outputs))
+"""
+
+
+def test_the_notebook_keeps_no_outputs() -> None:
+    cells = json.loads(NOTEBOOK.read_text(encoding="utf-8"))["cells"]
+    assert not any(cell.get("outputs") or cell.get("execution_count") for cell in cells)
+
+
+@pytest.mark.slow
+def test_the_notebook(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", EXECUTE, str(NOTEBOOK)]
+    done = subprocess.run(command, cwd=tmp_path, env=trials.environment(), capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "optim.actor_lr" in done.stdout
+    assert "one episode: " in done.stdout
+    assert (tmp_path / "runs" / "compare.html").is_file()
+    assert (tmp_path / "dream.gif").read_bytes().startswith(b"GIF8")
+
+
+def test_an_environment_of_ones_own(tmp_path: Path) -> None:
+    command = [sys.executable, str(EXAMPLES / "own_environment.py"), "80"]
+    done = subprocess.run(command, cwd=tmp_path, env=trials.environment(), capture_output=True, text=True, timeout=280)
+    assert done.returncode == 0, done.stderr
+    assert "mean return of 20 episodes: " in done.stdout
+    assert find_run("latest", tmp_path / "runs").name.endswith("Heating")
