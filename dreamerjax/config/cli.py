@@ -38,12 +38,14 @@ from dreamerjax.config.overrides import explain, is_open, normalise, parents, un
 from dreamerjax.config.schema import Config, RunConfig
 from dreamerjax.config.synonyms import SYNONYMS
 from dreamerjax.config.validation import check_ranges, validate
-from dreamerjax.core.errors import UserError
+from dreamerjax.core.console import say
+from dreamerjax.core.errors import Interrupt, UserError
 from dreamerjax.core.run_directory import find_run
 
 T = TypeVar("T")
 _HYDRA = "1.3"  # the Hydra version whose behaviour is asked for
 _INTERRUPTED = 130
+_SIGNALLED = 128  # exit codes above are of signals
 FIXED_AT_START = ("mode", "from_", "reset_actor_critic")
 _COMPOSING = threading.Lock()  # Hydra keeps what it composes in variables of the process
 
@@ -290,6 +292,8 @@ def _run_with_hydra(task: Callable[[Any], int | None], arguments: Sequence[str],
     codes: list[int] = []
 
     def job(node: DictConfig) -> None:
+        if codes and codes[-1] > _SIGNALLED:  # a signal ends the sweep, not only one of its runs
+            return
         config: Any = _to_dataclass(schema, node)
         codes.append(task(config) or 0)
 
@@ -351,13 +355,15 @@ def main(task: Callable[[Any], int | None], argv: Sequence[str] | None = None, s
     arguments = list(sys.argv[1:] if argv is None else argv)
     try:
         if {"-h", "--help", "--help-all"} & set(arguments):
-            print(_help(task, arguments, schema))
+            say(_help(task, arguments, schema))
             return 0
         if any(argument[:1] == "-" for argument in arguments):
             return _run_with_hydra(task, arguments, schema)
         return task(load_config(arguments) if schema is Config else load_structured(schema, arguments)) or 0
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
+        say(f"error: {error}", sys.stderr)
         return error.exit_code
+    except Interrupt as interrupt:
+        return interrupt.exit_code
     except KeyboardInterrupt:
         return _INTERRUPTED

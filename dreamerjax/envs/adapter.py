@@ -15,6 +15,7 @@ from dreamerjax.core.types import Arrays
 from dreamerjax.envs import descriptions, spaces
 from dreamerjax.envs.boundary import NotAcceptedError, fault, faults, flag, number
 from dreamerjax.envs.image_view import ImageView
+from dreamerjax.envs.surroundings import foreign
 
 
 @dataclass(frozen=True)
@@ -133,6 +134,7 @@ class Adapter(gym.Wrapper[Arrays, np.ndarray, Any, Any]):
 def close_quietly(env: gym.Env[Any, Any], name: str) -> None:
     """End an environment; what it raises then is a warning, for nothing that was learned depends on it."""
     try:
-        env.close()
+        with foreign():
+            env.close()
     except BaseException as error:
         warn_once(str(fault(name, "close", error)))
