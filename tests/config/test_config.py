@@ -158,6 +158,18 @@ def test_multirun_runs_every_combination(tmp_path: Path, monkeypatch: pytest.Mon
     assert [path.name for path in tmp_path.iterdir()] == ["multirun"]
 
 
+def test_a_signal_ends_a_sweep(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    seen: list[int] = []
+
+    def task(config: Config) -> int:
+        seen.append(config.train.seed)
+        return 143 if config.train.seed == 1 else 0
+
+    assert main(task, ["train.seed=0,1,2", "-m"]) == 143
+    assert seen == [0, 1]
+
+
 def test_multirun_reports_an_impossible_value(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
