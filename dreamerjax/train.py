@@ -58,7 +58,9 @@ def train(run: RunState) -> Outcome:
         while (outcome := decide(run)) is None:
             play_round(run)
     except Stopped as stopped:
-        counters.fault = str(stopped) or None
+        if stopped.args:  # in the middle of a step
+            counters.fault = str(stopped)
+            run.logger.message(f"given up: {stopped}")
         return Outcome.interrupted
     return outcome
 

@@ -59,7 +59,8 @@ class Adapter(gym.Wrapper[Arrays, np.ndarray, Any, Any]):
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Arrays, dict[str, Any]]:
         try:
-            observation, _ = self.env.reset(seed=seed, options=options or None)
+            with foreign():
+                observation, _ = self.env.reset(seed=seed, options=options or None)
             self._require_same_spaces()
             self.begin()
             self.watch(observation)
@@ -69,7 +70,8 @@ class Adapter(gym.Wrapper[Arrays, np.ndarray, Any, Any]):
 
     def step(self, action: np.ndarray) -> tuple[Arrays, float, bool, bool, dict[str, Any]]:
         try:
-            observation, reward, terminated, truncated, _ = self.env.step(self.to_env(action))
+            with foreign():
+                observation, reward, terminated, truncated, _ = self.env.step(self.to_env(action))
             self.watch(observation)
             ends = flag("terminated", terminated), flag("truncated", truncated)
             return self.flatten(observation), number("reward", reward), *ends, {}

@@ -143,7 +143,7 @@ def test_signals_to_the_group_are_not_for_workers_which_still_end(number: signal
     """Nor for those that are just being started; a program that an environment starts hears them."""
     stop = Stop()
     with stop_on_signals(stop):
-        threading.Timer(0.3, lambda: [kill_children(number) for _ in range(5)]).start()
+        threading.Timer(0.3, kill_children, [number, 5]).start()
         where = "close" if number == signal.SIGHUP else "nowhere"
         config = EnvConfig(id="sample_envs:Stuck-v0", kwargs={"where": where}, vectorization=SUBPROCESS)
         envs = make_vector_env(config, 2, None, stop)
@@ -158,11 +158,12 @@ def test_signals_to_the_group_are_not_for_workers_which_still_end(number: signal
     assert not any(is_alive(pid) for pid in [*pids, *children])
 
 
-def kill_children(number: signal.Signals) -> None:
-    for process in multiprocessing.active_children():
-        if process.pid is not None:
-            os.kill(process.pid, number)
-    time.sleep(0.1)
+def kill_children(number: signal.Signals, times: int = 1) -> None:
+    for _ in range(times):
+        for process in multiprocessing.active_children():
+            if process.pid is not None:
+                os.kill(process.pid, number)
+        time.sleep(0.1)
 
 
 def test_a_worker_that_hangs_is_given_up_when_the_run_is_to_end() -> None:
