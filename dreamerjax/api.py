@@ -13,10 +13,10 @@ from dreamerjax.config.cli import config_from_settings, config_groups
 from dreamerjax.config.schema import Config
 from dreamerjax.core.errors import UserError
 from dreamerjax.core.run_directory import find_run
+from dreamerjax.core.stopping import Stop
 from dreamerjax.envs import Given, make_env
 from dreamerjax.envs.given import source_of
 from dreamerjax.train import conduct
-from dreamerjax.training.runtime import Stop
 
 Callback = Callable[[dict[str, float]], Any]
 EVALUATION = "eval/greedy/return_mean"  # in the metrics of every evaluation and of nothing else

@@ -19,7 +19,9 @@ from gymnasium.utils.env_checker import check_env
 
 from dreamerjax.config.cli import main
 from dreamerjax.config.schema import Config, EnvConfig
+from dreamerjax.core.console import say
 from dreamerjax.core.errors import UserError
+from dreamerjax.core.stopping import Stop, stop_on_signals
 from dreamerjax.core.types import EnvSpec
 from dreamerjax.envs import env_spec, make_env, make_vector_env
 from dreamerjax.envs.descriptions import describe_action, describe_observation
@@ -36,22 +38,22 @@ _NOISE = r".*(A Box (observation|action) space (minimum|maximum) value is|For Bo
 
 def run(config: Config) -> int:
     """Play the environment with a random policy and print what it is, what was met, and what is wrong with it."""
-    with warnings.catch_warnings(record=True) as caught:
+    with stop_on_signals(Stop(at_once=True)), warnings.catch_warnings(record=True) as caught:
         warnings.filterwarnings("ignore", _NOISE)
         with closing(make_env(config.env)) as env:
             registered = env.spec
             assert registered is not None
             spec = env_spec(env.observation_space, env.action_space)
-            print("\n".join(introduction(config.env, registered, env.env, spec)), flush=True)
+            say("\n".join(introduction(config.env, registered, env.env, spec)))
             alone = play_alone(env, spec, config.train.seed, STEPS, SECONDS_ALONE)
-            print("\n".join(statistics(alone, spec, config.train.seed)), flush=True)
+            say("\n".join(statistics(alone, spec, config.train.seed)))
             together = Together(fault=alone.fault) if alone.fault else side_by_side(config, spec)
             complaints = complaints_of_gymnasium(env.unwrapped)
     if not together.fault:
-        print("\n".join(repetitions(alone, together, config.env)))
+        say("\n".join(repetitions(alone, together, config.env)))
     wrong = list(problems(registered, config.model, alone, together))
     notes = [*env.remarks, *remarks(registered, config.model, spec, alone, together), *complaints, *spoken(caught)]
-    print("\n".join(verdict(wrong, notes)))
+    say("\n".join(verdict(wrong, notes)))
     return 1 if wrong else 0
 
 

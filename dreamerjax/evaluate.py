@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Sequence
-from contextlib import nullcontext
+from contextlib import closing, nullcontext
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
@@ -18,7 +17,9 @@ from PIL.Image import Image
 from dreamerjax.agent.inference import Agent
 from dreamerjax.config.cli import main
 from dreamerjax.config.keys import key
+from dreamerjax.core.console import say
 from dreamerjax.core.files import user_path, write_json
+from dreamerjax.core.stopping import Stop, leave, stop_on_signals
 from dreamerjax.data.playing import EvaluationResult
 from dreamerjax.diagnostics.calibration import EPISODES, words
 from dreamerjax.training.evaluation import Acting, Evaluator
@@ -75,6 +76,7 @@ def describe(result: EvaluationResult) -> dict[str, Any]:
         "return_max": float(result.returns.max()),
         "return_mean_95": [low, high],
         "length_mean": float(result.lengths.mean()),
+        "episodes_cut": result.cut,
         "returns": result.returns.tolist(),
     }
 
@@ -102,19 +104,17 @@ def heading(agent: Agent, config: EvaluateConfig) -> str:
 
 
 def run(config: EvaluateConfig) -> int:
-    """Play the episodes, print the statistics, write them as JSON."""
+    """Play the episodes, print the statistics, write them as JSON; a signal ends it at once, and what is written is whole."""
     started = time.monotonic()
     single_precision()
     keep_programs()
-    agent = Agent.load(config.run, checkpoint=config.checkpoint.value, root=config.root)
-    evaluator = Evaluator(agent.config, agent.networks, config.seed, most_envs=config.num_envs)
-    try:
-        with Film(agent.config.env) if config.video else nullcontext() as film:
+    with stop_on_signals(Stop(at_once=True)) as stop:
+        agent = Agent.load(config.run, checkpoint=config.checkpoint.value, root=config.root)
+        evaluator = Evaluator(agent.config, agent.networks, config.seed, stop, most_envs=config.num_envs)
+        with closing(evaluator), Film(agent.config.env) if config.video else nullcontext() as film:
             evaluate(agent, evaluator, config, started)
             if config.video or config.dream:
-                print("videos:\n  " + "\n  ".join(map(str, write_videos(agent, evaluator, film, config))))
-    finally:
-        evaluator.close()
+                say("videos:\n  " + "\n  ".join(map(str, write_videos(agent, evaluator, film, config))))
     return 0
 
 
@@ -140,7 +140,9 @@ def evaluate(agent: Agent, evaluator: Evaluator, config: EvaluateConfig, started
     output = user_path(config.output) if config.output else agent.run.path / name
     write_json(output, report)
     low, high = report["return_mean_95"]
-    print(
+    if result.remark:
+        say(f"warning: {result.remark}")
+    say(
         f"{agent.config.env.id}, {config.policy.value} policy of {agent.run.path}, {config.checkpoint.value} checkpoint "
         f"(environment step {agent.env_step})\n"
         f"return over {config.episodes} episodes: mean {report['return_mean']:.2f} (95% interval {low:.2f} to {high:.2f}), "
@@ -148,11 +150,11 @@ def evaluate(agent: Agent, evaluator: Evaluator, config: EvaluateConfig, started
         f"{time.monotonic() - started:.1f} s, written to {output}"
     )
     if calibration is not None:
-        print(words(calibration, len(sampled.played), extra=config.policy is Acting.greedy))
+        say(words(calibration, len(sampled.played), extra=config.policy is Acting.greedy))
         title, stack = heading(agent, config), agent.config.env.frame_stack
         pictures = write_calibration(calibration, agent.run.media, agent.env_step, title, stack)
-        print("  " + "\n  ".join(map(str, pictures)))
+        say("  " + "\n  ".join(map(str, pictures)))
 
 
 if __name__ == "__main__":
-    sys.exit(main(run, schema=EvaluateConfig))
+    leave(main(run, schema=EvaluateConfig))

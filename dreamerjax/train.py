@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,13 +16,14 @@ from dreamerjax.config.schema import Config
 from dreamerjax.core.errors import UserError
 from dreamerjax.core.machine import memory_mb
 from dreamerjax.core.run_directory import RunDirectory
+from dreamerjax.core.stopping import Stop, Stopped, leave, stop_on_signals
 from dreamerjax.data.replay import Sample
 from dreamerjax.diagnostics import surprise
 from dreamerjax.envs import Source
 from dreamerjax.training import reporting, summary, update_schedule
 from dreamerjax.training.outcome import Ending, Outcome, decide, is_last_evaluation_due
 from dreamerjax.training.run_state import RunState
-from dreamerjax.training.runtime import Stop, prepare, stop_on_signals
+from dreamerjax.training.runtime import prepare
 from dreamerjax.training.world import replay_batch
 
 
@@ -43,35 +43,69 @@ class DivergedError(UserError):
     """A loss is NaN or infinite: the state must not overwrite a good checkpoint."""
 
 
-def train(run: RunState, stop: Stop) -> Outcome:
+def train(run: RunState) -> Outcome:
     """Collect, replay, update, log, save, until it is decided that the run is over.
 
     The device works on an update while the environments are stepped with the parameters before it. Between two updates
     everything stands still: there, and only there, evaluations and checkpoints are made.
+
+    A run that is to end breaks off wherever it is, and goes on from there when it is resumed.
+    """
+    counters = run.counters
+    try:
+        if counters.evaluation_due:
+            reporting.evaluate(run)
+        while (outcome := decide(run)) is None:
+            play_round(run)
+    except Stopped as stopped:
+        if stopped.args:  # in the middle of a step
+            counters.fault = str(stopped)
+            run.logger.message(f"given up: {stopped}")
+        return Outcome.interrupted
+    return outcome
+
+
+def play_round(run: RunState) -> None:
+    """An update, if one is due, while the environments are stepped; then what is due between two updates.
+
+    Raises Stopped where the run is to end.
     """
     config, counters = run.config.train, run.counters
-    while (outcome := decide(run, stop)) is None:
-        before, plan = run.env_steps, run.due()
-        update = None if plan is None else begin(run, plan)
-        try:
-            collect(run)
-        finally:
-            if update is not None:
-                finish(run, update)
-        run.logger.progress(run.env_steps, counters.updates)
-        if update_schedule.crossed(before, run.env_steps, config.eval_every) and counters.updates and run.evaluates:
-            reporting.evaluate(run)
-        ended = update_schedule.ended(config, run.env_steps, counters.updates)
-        if update_schedule.crossed(before, run.env_steps, config.checkpoint_every) and not ended:
-            run.save(run.latest, with_replay=True)
-    return outcome
+    before, plan = run.env_steps, run.due()
+    update = None
+    if plan is not None:
+        compile_update(run, plan)
+        update = begin(run, plan)
+    try:
+        collect(run)
+    finally:
+        if update is not None:
+            finish(run, update)
+    run.follow(run.learner.acting)
+    log(run)
+    run.logger.progress(run.env_steps, counters.updates)
+    if update_schedule.crossed(before, run.env_steps, config.eval_every) and counters.updates and run.evaluates:
+        counters.evaluation_due = True
+        reporting.evaluate(run)
+    ended = update_schedule.ended(config, run.env_steps, counters.updates)
+    if update_schedule.crossed(before, run.env_steps, config.checkpoint_every) and not ended:
+        run.save(run.latest, with_replay=True)
+
+
+def compile_update(run: RunState, plan: update_schedule.Plan) -> None:
+    """Compile the update before it is begun. Raises Stopped if the run is to end before that is done."""
+    config = run.config.train
+    if not run.config.jit or plan.trains in run.learner.compiled:
+        return
+    if run.stopwatch.first_update is None:
+        run.logger.message(f"step {run.env_steps}: compiling the update")
+    batches = replay_batch(run.world.spec, run.replay.blank(config.updates_per_call, config.batch_size))
+    run.stop.wait_for(run.learner.compile, run.hyper(plan), batches, plan.trains)
 
 
 def begin(run: RunState, plan: update_schedule.Plan) -> Update:
     """Hand an update over to the device; returns at once."""
     config, counters = run.config.train, run.counters
-    if run.stopwatch.first_update is None and run.config.jit:
-        run.logger.message(f"step {run.env_steps}: compiling the update")
     run.trace.before(counters.updates, config.updates_per_call)
     sample = run.replay.sample(config.updates_per_call, config.batch_size)
     batches, started = replay_batch(run.world.spec, sample), time.monotonic()
@@ -81,7 +115,10 @@ def begin(run: RunState, plan: update_schedule.Plan) -> Update:
 
 
 def collect(run: RunState) -> None:
-    """Step the environments until the next event: with the random policy first, then with the run's own."""
+    """Step the environments until the next event: with the random policy first, then with the run's own.
+
+    Raises Stopped, between two steps, if the run is to end.
+    """
     config, counters = run.config.train, run.counters
     random = run.env_steps < config.random_steps
     if update_schedule.ended(config, run.env_steps, counters.updates):
@@ -92,6 +129,7 @@ def collect(run: RunState) -> None:
     ticks = -(-steps // run.config.env.num_envs)
     policy = run.random_policy if random else run.collecting
     for _ in range(ticks):  # one by one: a fault must not lose the episodes before it
+        run.stop.look()
         for episode in run.collector.collect(policy, 1):
             reporting.log_episode(run, episode, random=random)
     if random and run.env_steps >= config.random_steps:
@@ -99,19 +137,23 @@ def collect(run: RunState) -> None:
 
 
 def finish(run: RunState, update: Update) -> None:
-    """Wait for an update: take over its parameters and latents, check its losses, let the schedule see it, log."""
+    """Wait for an update: take over its latents, check its losses, let the schedule see it."""
     config, counters = run.config, run.counters
     metrics = {name: np.asarray(values, np.float64) for name, values in jax.device_get(update.metrics).items()}
     run.stopwatch.update(update.started)
     require_finite(run, metrics)
-    run.follow(run.learner.acting)
     if config.replay.context:
         latent = run.learner.latents(update.latents)
         run.replay.refresh(update.sample.position, {"deter": latent.deter, "stoch": latent.stoch})
     for k in range(config.train.updates_per_call):
         number = counters.updates - config.train.updates_per_call + k + 1
         note(run, update, number, {name: float(values[k]) for name, values in metrics.items()})
-    if counters.metric_count >= config.train.log_every:
+
+
+def log(run: RunState) -> None:
+    """Write the means of the updates' metrics since the last time, if so many were made."""
+    counters = run.counters
+    if counters.metric_count >= run.config.train.log_every:
         means = {name: total / count for name, (total, count) in counters.metric_sums.items()}
         times = {
             "time/seconds": run.seconds,
@@ -156,7 +198,10 @@ def wrap_up(run: RunState, outcome: Outcome) -> Outcome:
     if outcome is Outcome.stopped:
         run.logger.message(f"stopped by a KL spike at update {run.counters.updates} (pacing.kl_spike=stop)")
     if is_last_evaluation_due(run, outcome):
-        reporting.evaluate(run)
+        try:
+            reporting.evaluate(run)
+        except Stopped:
+            outcome = Outcome.interrupted
     run.save(run.latest, with_replay=True)
     run.latest.wait()
     run.best.wait()
@@ -210,35 +255,37 @@ def conduct(
 
     Args:
         config: of the run.
-        stop: can be asked to end it, as SIGINT and SIGTERM do.
+        stop: can be asked to end it, as SIGINT, SIGTERM and SIGHUP do; before it has begun, these end it at once.
         source: of the environments, in place of `env.id`.
         listener: is told each line of metrics.
     """
-    prepare(config)
-    directory = RunDirectory.open(config.resume, root=config.run.root, lock=True) if config.resume else None
-    try:
-        state, ending = RunState(config, directory, source=source, listener=listener), Ending()
-    except BaseException:
-        if directory is not None:
-            directory.close()
-        raise
-    try:
-        with jax.disable_jit(not config.jit), stop_on_signals(stop):
+    stop.at_once = True
+    with stop_on_signals(stop):
+        prepare(config)
+        directory = RunDirectory.open(config.resume, root=config.run.root, lock=True) if config.resume else None
+        try:
+            state, ending = RunState(config, directory, stop, source=source, listener=listener), Ending()
+        except BaseException:
             if directory is not None:
-                reporting.announce_resume(state, *state.restore())
-            ending.began = True
-            ending.outcome = train(state, stop)
-            ending.outcome = wrap_up(state, ending.outcome)
-            return state.directory.path
-    except BaseException as error:
-        ending.failed(error)
-        if ending.began and isinstance(error, UserError) and not isinstance(error, DivergedError):
-            rescue(state, error)
-        raise
-    finally:
-        close(state, ending)
-        jax.clear_caches()  # a sweep makes many runs in one process, and a process can map only so many programs
+                directory.close()
+            raise
+        try:
+            with jax.disable_jit(not config.jit):
+                if directory is not None:
+                    reporting.announce_resume(state, *state.restore())
+                ending.began, stop.at_once = True, False
+                ending.outcome = train(state)
+                ending.outcome = wrap_up(state, ending.outcome)
+                return state.directory.path
+        except BaseException as error:
+            ending.failed(error)
+            if ending.began and isinstance(error, UserError) and not isinstance(error, DivergedError):
+                rescue(state, error)
+            raise
+        finally:
+            close(state, ending)
+            jax.clear_caches()  # a sweep makes many runs in one process, and a process can map only so many programs
 
 
 if __name__ == "__main__":
-    sys.exit(main(run))
+    leave(main(run))

@@ -24,7 +24,7 @@ from dreamerjax.core.errors import UserError
 from dreamerjax.core.files import file_faults, user_path, write_json, write_text
 from dreamerjax.core.run_directory import RunDirectory
 from dreamerjax.core.types import Arrays
-from dreamerjax.data.playing import EvaluationResult, play_episodes
+from dreamerjax.data.playing import EvaluationResult, longest_episode, play_episodes
 from dreamerjax.envs import Source, env_spec, make_env, make_vector_env, spaces
 from dreamerjax.envs.boundary import NotAcceptedError
 from dreamerjax.envs.factory import gymnasium_env
@@ -170,7 +170,7 @@ class Agent:
         """
         with closing(make_vector_env(self.config.env, min(episodes, num_envs), self._source)) as envs:
             policy = Policy(self.networks, self.params, envs.num_envs, seed, greedy=greedy)
-            return play_episodes(envs, policy, episodes, seed)
+            return play_episodes(envs, policy, episodes, seed, longest=longest_episode(self.config, self._source))
 
     def save(self, path: str | Path) -> Path:
         """Write the agent into a new folder that `load` and `evaluate run=` take as they take its run.

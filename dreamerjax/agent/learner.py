@@ -133,6 +133,12 @@ class Learner:
 
         # Each is compiled when it is first called: a run that always trains everything has one program.
         self._programs = {trains: program(trains) for trains in Trains}
+        self.compiled: set[Trains] = set()  # by `compile`
+
+    def compile(self, hyper: Hyper, batches: Batch, trains: Trains) -> None:
+        """Compile what `update` runs on such batches, whose numbers do not matter; changes nothing else."""
+        self._programs[trains].lower(hyper, self._state, split_batches(batches, len(self._devices))).compile()
+        self.compiled.add(trains)
 
     def update(self, hyper: Hyper, batches: Batch, trains: Trains = Trains.everything) -> tuple[dict[str, Any], Any]:
         """Run K updates on NumPy batches [K, T, B, ...]; returns device metrics {name: [K]} and latents for `latents`.

@@ -39,7 +39,8 @@ from dreamerjax.config.overrides import explain, is_open, normalise, parents, un
 from dreamerjax.config.schema import Config, RunConfig
 from dreamerjax.config.synonyms import SYNONYMS
 from dreamerjax.config.validation import check_ranges, validate
-from dreamerjax.core.errors import UserError
+from dreamerjax.core.console import say
+from dreamerjax.core.errors import Interrupt, UserError
 from dreamerjax.core.run_directory import find_run
 
 T = TypeVar("T")
@@ -413,13 +414,15 @@ def main(task: Task, argv: Sequence[str] | None = None, schema: type = Config) -
     arguments = list(sys.argv[1:] if argv is None else argv)
     try:
         if {"-h", "--help", "--help-all"} & set(arguments):
-            print(_help(task, arguments, schema))
+            say(_help(task, arguments, schema))
             return 0
         if any(argument[:1] == "-" for argument in arguments):
             return _run_with_hydra(task, arguments, schema)
         return _code(task(load_config(arguments) if schema is Config else load_structured(schema, arguments)))
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
+        say(f"error: {error}", sys.stderr)
         return error.exit_code
+    except Interrupt as interrupt:
+        return interrupt.exit_code
     except KeyboardInterrupt:
         return _INTERRUPTED

@@ -106,6 +106,7 @@ class TrainConfig:
     random_steps: int = key(500, "What the uniformly random policy does before the first update", "steps", least=0)
     eval_every: int = key(1_000, "Between two evaluations, and one at the end; 0: never", "steps", least=0, common=True)
     eval_episodes: int = key(20, "Episodes per evaluation and policy (greedy, sampled)", least=1)
+    eval_length: int = key(0, "Where an evaluation cuts an episode; 0: its time limit, else 1,000 to 10,000", "steps", least=0)
     stop_at_return: float | None = key(None, "Stop when the mean of a greedy evaluation reaches this", common=True)
     checkpoint_every: int = key(2_000, "Between two checkpoints; one is always written at the end", "steps", least=1)
     log_every: int = key(25, "Between two logs of the scalars", "updates", least=1)

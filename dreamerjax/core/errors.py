@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from functools import cache
+from signal import SIGINT
 
 from dreamerjax.core.console import say
 
@@ -27,7 +28,11 @@ class EnvironmentFault(UserError):
 
 
 class Interrupt(KeyboardInterrupt):
-    """A second Ctrl-C, while the first one's end is still waited for: it tells the user's from an environment's own."""
+    """A signal that ends everything at once: it tells the user's from an environment's own KeyboardInterrupt."""
+
+    def __init__(self, signal: int = SIGINT) -> None:
+        super().__init__()
+        self.exit_code = 128 + signal
 
 
 @cache

@@ -1,7 +1,8 @@
-"""The machine and the process, as far as the operating system tells."""
+"""The machine and the process, as far as the operating system tells: where it does not, the next best is taken."""
 
 from __future__ import annotations
 
+import math
 import os
 import platform
 import sys
@@ -12,7 +13,10 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import psutil
+try:
+    import psutil
+except ImportError:  # its own import fails where there is no module resource
+    psutil = None
 
 CGROUP_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
 
@@ -21,14 +25,18 @@ def cores() -> list[int]:
     """The numbers of the cores that this process may use."""
     if hasattr(os, "sched_getaffinity"):
         return sorted(os.sched_getaffinity(0))
-    with suppress(AttributeError, psutil.Error):  # macOS has none
+    with suppress(Exception):  # macOS has none
         return sorted(psutil.Process().cpu_affinity())
     return list(range(os.cpu_count() or 1))
 
 
 def memory_bytes() -> int:
-    """Memory that this process may use: the machine's, or less where its control group allows less."""
-    limits = [psutil.virtual_memory().total]
+    """Memory that this process may use: the machine's, or less where its control group allows less; a great deal if unknown."""
+    limits = [2**63]
+    with suppress(Exception):
+        limits.append(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
+    with suppress(Exception):
+        limits.append(psutil.virtual_memory().total)
     for path in CGROUP_LIMITS:
         with suppress(OSError, ValueError):
             limits.append(int(Path(path).read_text(encoding="utf-8")))
@@ -36,19 +44,23 @@ def memory_bytes() -> int:
 
 
 def memory_mb() -> float:
-    """Resident memory of this process in MB; subprocesses are not counted."""
-    return float(psutil.Process().memory_info().rss) / 1e6
+    """Resident memory of this process in MB, or its peak where only that is told; subprocesses are not counted."""
+    with suppress(Exception):
+        return float(psutil.Process().memory_info().rss) / 1e6
+    return peak_memory_mb() * 2**20 / 1e6
 
 
 def peak_memory_mb() -> float:
-    """The most that `memory_mb` was, in MB of 2**20 bytes."""
-    try:
+    """The most that `memory_mb` was, in MB of 2**20 bytes; NaN where nobody tells."""
+    with suppress(ImportError):  # on Windows
         import resource
-    except ImportError:  # Windows
+
+        unit = 2**20 if sys.platform == "darwin" else 2**10
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit
+    with suppress(Exception):
         info = psutil.Process().memory_info()
         return float(getattr(info, "peak_wset", info.rss)) / 2**20
-    unit = 2**20 if sys.platform == "darwin" else 2**10
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit
+    return math.nan
 
 
 def process_seconds() -> float:
@@ -58,8 +70,10 @@ def process_seconds() -> float:
 
 @cache
 def _started() -> float:
-    """When the process was started, as time.monotonic() has it."""
-    return time.monotonic() - max(0.0, time.time() - psutil.Process().create_time())
+    """When the process was started, as time.monotonic() has it; where nobody tells, when this module was imported."""
+    with suppress(Exception):
+        return time.monotonic() - max(0.0, time.time() - psutil.Process().create_time())
+    return time.monotonic()
 
 
 def machine() -> dict[str, Any]:

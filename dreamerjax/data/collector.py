@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from dreamerjax.core.errors import UserError
+from dreamerjax.core.stopping import Stop
 from dreamerjax.core.types import ActFunction, Arrays, EnvSpec
 from dreamerjax.data.replay import Field, Replay
 from dreamerjax.envs import Envs, Progress, Stepper
@@ -44,12 +45,13 @@ class Collector:
     counted, and `state_dict` still describes the run as it was before. No further tick is possible then.
     """
 
-    def __init__(self, envs: Envs, spec: EnvSpec, replay: Replay, seed: int) -> None:
+    def __init__(self, envs: Envs, spec: EnvSpec, replay: Replay, seed: int, stop: Stop | None = None) -> None:
+        """`stop` says whether the run is to end, which turns a fault into Stopped."""
         n = envs.num_envs
         self.env_steps = 0
         self.episodes = 0  # finished
         self._envs, self._spec, self._replay = envs, spec, replay
-        self._stepper = Stepper(envs)
+        self._stepper = Stepper(envs, "environment", stop)
         self._blank = {
             name: np.zeros((n, *shape), dtype)
             for name, (shape, dtype) in replay.fields.items()

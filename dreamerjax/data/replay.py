@@ -119,6 +119,13 @@ class Replay:
             values[position.step == 0] = 0
         return Sample(data, context, position)
 
+    def blank(self, updates: int, batch_size: int) -> Sample:
+        """What `sample` would give, in shape: all zeros."""
+        shapes = {name: (updates, self.sequence_length, batch_size, *shape) for name, (shape, _) in self.fields.items()}
+        data = {name: np.zeros(shape, self.fields[name][1]) for name, shape in shapes.items()}
+        context = {name: data[name][:, 0] for name in self._context_fields}
+        return Sample(data, context, Positions(*np.zeros((2, updates, batch_size), np.int64)))
+
     def refresh(self, position: Positions, values: Arrays) -> None:
         """Replace fields [U, T, B, ...] of sampled steps, except of those overwritten since. Later updates win."""
         index = self._index(position)

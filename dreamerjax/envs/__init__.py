@@ -2,7 +2,7 @@
 
 from dreamerjax.core.errors import EnvironmentFault
 from dreamerjax.envs.adapter import Adapter, Snapshot
-from dreamerjax.envs.factory import Source, make_env, solved_return
+from dreamerjax.envs.factory import Source, make_env, solved_return, time_limit
 from dreamerjax.envs.given import Given
 from dreamerjax.envs.progress import Progress, Purpose, episode_seed
 from dreamerjax.envs.spaces import env_spec
@@ -24,4 +24,5 @@ __all__ = [
     "make_env",
     "make_vector_env",
     "solved_return",
+    "time_limit",
 ]

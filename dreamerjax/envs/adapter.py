@@ -15,6 +15,7 @@ from dreamerjax.core.types import Arrays
 from dreamerjax.envs import descriptions, spaces
 from dreamerjax.envs.boundary import NotAcceptedError, fault, faults, flag, number
 from dreamerjax.envs.image_view import ImageView
+from dreamerjax.envs.surroundings import foreign
 
 
 @dataclass(frozen=True)
@@ -58,7 +59,8 @@ class Adapter(gym.Wrapper[Arrays, np.ndarray, Any, Any]):
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Arrays, dict[str, Any]]:
         try:
-            observation, _ = self.env.reset(seed=seed, options=options or None)
+            with foreign():
+                observation, _ = self.env.reset(seed=seed, options=options or None)
             self._require_same_spaces()
             self.begin()
             self.watch(observation)
@@ -68,7 +70,8 @@ class Adapter(gym.Wrapper[Arrays, np.ndarray, Any, Any]):
 
     def step(self, action: np.ndarray) -> tuple[Arrays, float, bool, bool, dict[str, Any]]:
         try:
-            observation, reward, terminated, truncated, _ = self.env.step(self.to_env(action))
+            with foreign():
+                observation, reward, terminated, truncated, _ = self.env.step(self.to_env(action))
             self.watch(observation)
             ends = flag("terminated", terminated), flag("truncated", truncated)
             return self.flatten(observation), number("reward", reward), *ends, {}
@@ -133,6 +136,7 @@ class Adapter(gym.Wrapper[Arrays, np.ndarray, Any, Any]):
 def close_quietly(env: gym.Env[Any, Any], name: str) -> None:
     """End an environment; what it raises then is a warning, for nothing that was learned depends on it."""
     try:
-        env.close()
+        with foreign():
+            env.close()
     except BaseException as error:
         warn_once(str(fault(name, "close", error)))

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from dreamerjax.core.errors import EnvironmentFault, Interrupt, UserError
+from dreamerjax.envs.surroundings import foreign
 
 LONGEST = 500  # letters of an exception's text
 LARGEST = float(np.finfo(np.float32).max)
@@ -29,7 +30,8 @@ class NotAcceptedError(UserError):
 def faults(name: str, method: str) -> Iterator[None]:
     """Whatever a call into the environment `name` raises becomes its fault."""
     try:
-        yield
+        with foreign():
+            yield
     except BaseException as error:
         raise fault(name, method, error) from error
 
@@ -38,7 +40,8 @@ def faults(name: str, method: str) -> Iterator[None]:
 def construction(env_id: str) -> Iterator[None]:
     """Whatever is raised while an environment is imported and made, SystemExit included, becomes one UserError."""
     try:
-        yield
+        with foreign():
+            yield
     except UserError:
         raise
     except BaseException as error:

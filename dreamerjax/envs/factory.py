@@ -48,6 +48,13 @@ def solved_return(env_id: str, source: Source | None = None) -> float | None:
     return (source or find_registration(env_id)).reward_threshold
 
 
+def time_limit(config: EnvConfig, source: Source | None = None) -> int | None:
+    """Steps after which an episode is truncated, before repeating; None where nobody says so."""
+    if config.time_limit or isinstance(source, Given):
+        return config.time_limit or None
+    return (source or find_registration(config.id)).max_episode_steps
+
+
 def _require_from_outside(env_id: str, module: str) -> None:
     """Raise UserError for code that lies in a run's folder: to look at a run must not run what it brings."""
     package = module.partition(".")[0]

@@ -30,8 +30,8 @@ def problems(registered: Registration, model: ModelConfig, alone: Alone, togethe
             yield f"observation {found.name!r} {found.words} ({count:,} of {alone.observations:,} observations)"
     if alone.complete and not alone.returns and registered.max_episode_steps is None:
         yield (
-            f"no episode ended within {alone.steps:,} steps and there is no time limit: an evaluation, which plays whole "
-            "episodes, might never end; set env.time_limit"
+            f"no episode ended within {alone.steps:,} steps and there is no time limit: an evaluation would cut every episode; "
+            "set env.time_limit"
         )
     limits = np.array([model.bins.low, model.bins.high])
     low, high = np.sign(limits) * np.expm1(np.abs(limits))

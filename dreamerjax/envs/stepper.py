@@ -8,18 +8,23 @@ from contextlib import contextmanager
 import numpy as np
 
 from dreamerjax.core.errors import EnvironmentFault
+from dreamerjax.core.stopping import Stop, Stopped
 from dreamerjax.core.types import Arrays
+from dreamerjax.envs.surroundings import foreign
 from dreamerjax.envs.vector import Envs
+
+MEANWHILE = 0.3  # seconds by which a signal may reach a process of the environment before it reaches this one
 
 
 class Stepper:
     """A vector environment whose results are copied.
 
-    `env_step` is the number of environment steps before the call; faults name it, as a step of `during`.
+    `env_step` is the number of environment steps before the call; faults name it, as a step of `during`. A fault while the
+    run is to end raises Stopped: what ends the run may have ended a process of the environment too.
     """
 
-    def __init__(self, envs: Envs, during: str = "environment") -> None:
-        self.envs, self._during = envs, during
+    def __init__(self, envs: Envs, during: str = "environment", stop: Stop | None = None) -> None:
+        self.envs, self._during, self._stop = envs, during, stop or Stop()
 
     def reset(self, mask: np.ndarray, seeds: list[int], env_step: int) -> Arrays:
         """Begin the next episode of the streams in `mask`; observations [n, ...] of all.
@@ -43,9 +48,13 @@ class Stepper:
     @contextmanager
     def _faults_name(self, env_step: int) -> Iterator[None]:
         try:
-            yield
+            with foreign():
+                yield
         except EnvironmentFault as fault:
-            fault.args = (f"after {self._during} step {env_step}: {fault}",)
+            text = f"after {self._during} step {env_step}: {fault}"
+            if self._stop.within(MEANWHILE):
+                raise Stopped(text) from fault
+            fault.args = (text,)
             raise
 
 

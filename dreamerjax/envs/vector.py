@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import math
 import multiprocessing.connection
 import os
-import signal
 import sys
+import time
 import types
 import warnings
 from collections.abc import Iterable, Iterator
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager, suppress
 from functools import partial
+from multiprocessing.util import Finalize
 from typing import Any
 
 import gymnasium as gym
@@ -19,18 +21,23 @@ from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv
 from gymnasium.vector.async_vector_env import AsyncState, _async_worker
 
 from dreamerjax.config.schema import EnvConfig, Vectorization
-from dreamerjax.core.child_process import die_with_parent
-from dreamerjax.core.errors import EnvironmentFault, UserError
+from dreamerjax.core.child_process import deaf, die_with_parent, kill, signals_blocked
+from dreamerjax.core.errors import EnvironmentFault, UserError, warn_once
+from dreamerjax.core.stopping import Stop, Stopped
 from dreamerjax.core.types import Arrays
 from dreamerjax.envs.adapter import Adapter
 from dreamerjax.envs.boundary import construction
 from dreamerjax.envs.factory import Source, find_registration, make_env
 
+HANGING = 3.0  # seconds for which a step is waited for once the run is to end
+CLOSING = 10.0  # seconds that an environment has to close
 
-def make_vector_env(config: EnvConfig, num_envs: int, source: Source | None = None) -> Envs:
+
+def make_vector_env(config: EnvConfig, num_envs: int, source: Source | None = None, stop: Stop | None = None) -> Envs:
     """`num_envs` environments without automatic reset: whoever steps them resets with `options={"reset_mask": mask}`.
 
     The arrays of observations that `step` and `reset` return are reused by the next call. A `source` takes the place of the id.
+    When `stop` says that the run is to end, subprocesses that do not return are not waited for.
 
     Raises UserError as `make_env` does.
     """
@@ -39,7 +46,7 @@ def make_vector_env(config: EnvConfig, num_envs: int, source: Source | None = No
     if config.vectorization is Vectorization.subprocess:
         workers = [partial(_worker_env, config, source, os.getpid(), stream) for stream in streams]
         with construction(config.id):
-            return SubprocessVectorEnv(workers, config.id)
+            return SubprocessVectorEnv(workers, config.id, stop or Stop())
     with ExitStack() as made:
         envs: list[Adapter] = []
         for stream in streams:
@@ -77,17 +84,26 @@ def _require_same_spaces(env_id: str, envs: list[Adapter]) -> None:
 class SubprocessVectorEnv(AsyncVectorEnv[Arrays, np.ndarray]):
     """Environments in processes of their own, started afresh: forking would copy the locks of JAX's threads.
 
-    An error in a worker, or its death, is raised as one EnvironmentFault; the other workers are then ended too.
+    An error in a worker, or its death, is raised as one EnvironmentFault; the other workers are then ended too. Signals that
+    reach the whole group are for this process alone. A worker that does not return is killed once the run is to end.
     """
 
-    def __init__(self, factories: list[Any], name: str) -> None:
-        self._name = name
-        with _without_main_module(), self._deaths():
-            super().__init__(factories, copy=False, context="spawn", autoreset_mode=AutoresetMode.DISABLED, worker=_worker)
+    def __init__(self, factories: list[Any], name: str, stop: Stop) -> None:
+        self._name, self._stop = name, stop
+        self.processes = []
+        try:
+            with _without_main_module(), self._deaths(), signals_blocked():
+                super().__init__(factories, copy=False, context="spawn", autoreset_mode=AutoresetMode.DISABLED, worker=_worker)
+        except BaseException:
+            _kill(self.processes)
+            raise
 
     def _check_spaces(self) -> None:
+        # Where nobody closes this, multiprocessing would wait at the program's end for workers that ignore its SIGTERM.
+        self._at_exit = Finalize(self, _kill, [self.processes], exitpriority=1)
         try:
-            super()._check_spaces()
+            with signals_blocked(False):
+                super()._check_spaces()
         except RuntimeError as error:
             self._end()
             raise UserError(f"env.id={self._name}: instances differ in their spaces: {error}") from error
@@ -108,11 +124,36 @@ class SubprocessVectorEnv(AsyncVectorEnv[Arrays, np.ndarray]):
         with self._deaths():
             super().set_attr(name, values)
 
+    def _poll_pipe_envs(self, timeout: float | None = None) -> bool:
+        """Wait for the answers of all workers. Raises Stopped if the run is to end and they do not come."""
+        if timeout is not None:
+            return super()._poll_pipe_envs(timeout)
+        waiting, deadline = set(self.parent_pipes), math.inf
+        while waiting := waiting - set(multiprocessing.connection.wait(waiting, 1.0)):
+            if self._stop.requested and deadline == math.inf:
+                deadline = time.monotonic() + HANGING
+            elif time.monotonic() > deadline:
+                streams = ", ".join(str(i) for i, pipe in enumerate(self.parent_pipes) if pipe in waiting)
+                self._end()
+                raise Stopped(f"environment {self._name}, stream {streams}, did not return when the run was to end")
+        return True
+
     def close_extras(self, timeout: float | None = None, terminate: bool = False) -> None:
-        try:
-            super().close_extras(timeout, terminate)
-        except (EOFError, OSError):
-            super().close_extras(terminate=True)
+        """Workers that wait for a command close their environments; after CLOSING seconds, or at once, they are killed."""
+        if not terminate and self._state is AsyncState.DEFAULT:
+            with suppress(EOFError, OSError):
+                for pipe in self.parent_pipes:
+                    pipe.send(("close", None))
+            deadline = time.monotonic() + (HANGING if self._stop.requested else CLOSING)
+            for process in self.processes:
+                process.join(max(0.0, deadline - time.monotonic()))
+            if any(process.is_alive() for process in self.processes):
+                warn_once(f"environment {self._name} did not close in time: its process was killed")
+        _kill(self.processes)
+        for pipe in self.parent_pipes:
+            pipe.close()
+        for process in self.processes:
+            process.join()
 
     @contextmanager
     def _deaths(self) -> Iterator[None]:
@@ -144,12 +185,19 @@ class SubprocessVectorEnv(AsyncVectorEnv[Arrays, np.ndarray]):
         self.close(terminate=True)
 
 
+def _kill(processes: Iterable[Any]) -> None:
+    for process in processes:
+        if process.is_alive():
+            kill(process.pid)
+
+
 Envs = SyncVectorEnv[Arrays, np.ndarray] | SubprocessVectorEnv
 
 
 def _worker(index: int, make: Any, pipe: Any, *rest: Any) -> None:
     """Gymnasium's worker, which also hands on what is raised while the environment is made."""
     errors = rest[2]
+    deaf()
     try:
         env = make()
     except UserError as error:
@@ -157,18 +205,19 @@ def _worker(index: int, make: Any, pipe: Any, *rest: Any) -> None:
         pipe.recv()
         pipe.send((None, False))
         return
+    deaf()  # whatever the environment has changed
     _async_worker(index, lambda: env, pipe, *rest)
 
 
 def _worker_env(config: EnvConfig, source: Source, owner: int, stream: int | None) -> gym.Env[Any, Any]:
     """An environment, and in a worker process first what makes it a good child of process `owner`.
 
-    Ctrl-C is for the parent alone. Warnings come from the parent at construction and from the first stream later, not
-    from all. The vector environment also calls this in the parent, to learn the spaces.
+    Warnings come from the parent at construction and from the first stream later, not from all. The vector environment also
+    calls this in the parent, to learn the spaces.
     """
     if os.getpid() == owner:
-        return make_env(config, source=source)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+        with signals_blocked(False):
+            return make_env(config, source=source)
     die_with_parent(owner)  # elsewhere than on Linux, a worker ends at its next step, when its pipe is closed
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

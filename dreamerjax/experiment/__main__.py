@@ -10,6 +10,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
+from dreamerjax.core.console import say
 from dreamerjax.core.errors import UserError
 from dreamerjax.core.files import read_json_object, user_path
 from dreamerjax.experiment import spec
@@ -38,7 +39,7 @@ def list_experiments(options: argparse.Namespace) -> None:
 
 def new(options: argparse.Namespace) -> None:
     """Write a new experiment file."""
-    print(spec.write_new(options.slug, options.experiments, options.question or spec.QUESTION))
+    say(str(spec.write_new(options.slug, options.experiments, options.question or spec.QUESTION)))
 
 
 def run(options: argparse.Namespace) -> int:
@@ -55,7 +56,7 @@ def report(options: argparse.Namespace) -> None:
     """Write the report."""
     from dreamerjax.experiment.write_up import write_up
 
-    print(write_up(spec.load(options.slug, options.experiments), options.root))
+    say(str(write_up(spec.load(options.slug, options.experiments), options.root)))
 
 
 def compare(options: argparse.Namespace) -> None:
@@ -109,7 +110,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         return options.function(options) or 0
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
+        say(f"error: {error}", sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:
         return _INTERRUPTED

@@ -14,12 +14,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from dreamerjax.core.console import say
 from dreamerjax.core.errors import UserError
 from dreamerjax.core.machine import cores
 from dreamerjax.experiment.jobs import Job, Process
 
 if TYPE_CHECKING:
-    from dreamerjax.training.runtime import Stop
+    from dreamerjax.core.stopping import Stop
 
 POLL = 0.2  # seconds between two looks at the jobs
 
@@ -71,7 +72,7 @@ def run_on_cluster(todo: Sequence[Job], cluster: Cluster, stop: Stop) -> dict[st
     executor = _executor(todo[0].directory / "cluster", cluster)
     with executor.batch():  # one array of jobs
         submitted = {job.name: executor.submit(Task(job)) for job in todo}
-    print(f"submitted {len(todo)} jobs: {', '.join(handle.job_id for handle in submitted.values())}", flush=True)
+    say(f"submitted {len(todo)} jobs: {', '.join(handle.job_id for handle in submitted.values())}")
     errors: dict[str, str | None] = {}
     cancelled = False
     while len(errors) < len(todo):
@@ -83,7 +84,7 @@ def run_on_cluster(todo: Sequence[Job], cluster: Cluster, stop: Stop) -> dict[st
             name = job.name
             if name not in errors and submitted[name].done():
                 errors[name] = _error(submitted[name], job)
-                print(f"end    {name}: {errors[name] or 'finished'} ({len(errors)} of {len(todo)})", flush=True)
+                say(f"end    {name}: {errors[name] or 'finished'} ({len(errors)} of {len(todo)})")
         time.sleep(POLL)
     return errors
 

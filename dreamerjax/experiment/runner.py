@@ -12,15 +12,16 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
+from dreamerjax.core.console import say
 from dreamerjax.core.errors import UserError
 from dreamerjax.core.files import file_faults
+from dreamerjax.core.stopping import Stop, stop_on_signals
 from dreamerjax.experiment import spec
 from dreamerjax.experiment.cluster import Cluster, require, run_on_cluster
 from dreamerjax.experiment.cores import shares
 from dreamerjax.experiment.design import Experiment, Status
 from dreamerjax.experiment.jobs import Job, Process, Work, hold
 from dreamerjax.experiment.states import runs, unchanged
-from dreamerjax.training.runtime import Stop, stop_on_signals
 
 POLL = 0.1  # seconds between two looks at the processes
 
@@ -67,7 +68,7 @@ def run(
             if arms is None or arm.name in arms
         ]
         todo = [job for job in selected if states[job.arm.name, job.seed].state != "finished"]
-        print(f"{experiment.slug}: {len(selected)} runs, {len(selected) - len(todo)} of them finished before", flush=True)
+        say(f"{experiment.slug}: {len(selected)} runs, {len(selected) - len(todo)} of them finished before")
         with stop_on_signals() as stop:
             errors = run_on_cluster(todo, cluster, stop) if cluster else run_here(todo, jobs, stop)
         print_summary(experiment, root)
@@ -125,7 +126,7 @@ def run_here(todo: Sequence[Work], jobs: int, stop: Stop) -> dict[str, str | Non
 
 
 def _say(text: str) -> None:
-    print(f"{datetime.now():%H:%M:%S} {text}", flush=True)
+    say(f"{datetime.now():%H:%M:%S} {text}")
 
 
 def _check_selection(experiment: Experiment, jobs: int, arms: Collection[str] | None, seeds: Collection[int] | None) -> None:
@@ -148,4 +149,4 @@ def _keep_file(experiment: Experiment, directory: Path) -> None:
         if experiment.status is Status.planned:
             spec.set_status(file, Status.running)
     elif changed := spec.changes(file, kept):
-        print(f"note: changed in {file} since the first run: {', '.join(changed)} (before: {kept})", flush=True)
+        say(f"note: changed in {file} since the first run: {', '.join(changed)} (before: {kept})")

@@ -10,6 +10,7 @@ from omegaconf import MISSING
 
 from dreamerjax.config.cli import main
 from dreamerjax.config.keys import key
+from dreamerjax.core.console import say
 from dreamerjax.core.files import write_text
 from dreamerjax.core.run_directory import RunDirectory
 from dreamerjax.report.glossary import metrics_page, read_glossary
@@ -32,7 +33,7 @@ def run(config: ReportConfig) -> int:
     directory = RunDirectory.open(config.run, root=config.root)
     output = Path(config.output) if config.output else directory.path / "report.html"
     write_text(output, render(read_directory(directory), read_media(directory.media), read_glossary(metrics_page())))
-    print(output)
+    say(str(output))
     return 0
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import time
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, TextIO
 
 from dreamerjax.core.console import say
@@ -63,17 +64,26 @@ class ProgressDisplay:
     def message(self, text: str) -> None:
         """Prints one line; above the panel where there is one."""
         if self._live is not None:
-            self._live.console.print(text, markup=False, highlight=False)
+            with self._terminal_may_be_gone():
+                self._live.console.print(text, markup=False, highlight=False)
         elif self._stream is not None and not say(text, self._stream):
             self._stream = None
 
     def close(self) -> None:
         """Leaves the last state of the panel standing, or prints a last line. Harmless when repeated."""
         if self._live is not None:
-            self._live.stop()
+            with self._terminal_may_be_gone():
+                self._live.stop()
         else:
             self.message(self.plain_line())
         self._stream = self._live = None
+
+    @contextmanager
+    def _terminal_may_be_gone(self) -> Iterator[None]:
+        try:
+            yield
+        except (OSError, ValueError):
+            self._live = self._stream = None
 
     def plain_line(self) -> str:
         """All of the panel in one line."""

@@ -30,6 +30,7 @@ class Counters:
     best_return: float | None = None  # of the greedy evaluations
     solved_step: int | None = None  # first evaluation that reached train.stop_at_return
     solved_seconds: float | None = None
+    evaluation_due: bool = False  # one was given up, or has not ended yet
     examined_step: int = 0  # of the last comparison of dreams with reality
     baseline_return: float | None = None  # mean episode return of the random policy
     baseline_returns: list[float] = field(default_factory=list)

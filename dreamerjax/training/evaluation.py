@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from enum import Enum
-from typing import Any
+from typing import Any, TypeVar
 
 from dreamerjax.agent.policy import Policy
 from dreamerjax.agent.state import acting_params
 from dreamerjax.config.schema import Config
+from dreamerjax.core.stopping import Stop
 from dreamerjax.data.episodes import PlayedEpisode
-from dreamerjax.data.playing import EvaluationResult, play_episodes
+from dreamerjax.data.playing import EvaluationResult, longest_episode, play_episodes
 from dreamerjax.diagnostics.calibration import CalibrationReport, Calibrator
 from dreamerjax.diagnostics.dream_rollout import DreamRollout, DreamWatcher
 from dreamerjax.envs import Envs, Source, make_vector_env
 from dreamerjax.networks.build import Networks
 
+T = TypeVar("T")
 MOST_ENVS = 32  # at most so many environments side by side
 
 
@@ -30,6 +32,7 @@ class Evaluator:
     """Environments, policies and compiled programs, made when they are first needed; `close` ends the environments.
 
     `agent` is everywhere what `TrainState.averaged` or `Agent.all_params` has: world_model, actor, critic, statistics.
+    All that takes long raises Stopped when `stop` says that it is to end.
     """
 
     def __init__(
@@ -37,11 +40,13 @@ class Evaluator:
         config: Config,
         networks: Networks,
         policy_seed: int,
+        stop: Stop,
         *,
         most_envs: int = MOST_ENVS,
         source: Source | None = None,
     ) -> None:
-        self._config, self._networks, self._source = config, networks, source
+        self._config, self._networks, self._source, self._stop = config, networks, source, stop
+        self._longest = longest_episode(config, source)
         self._policy_seed, self._most_envs = policy_seed, most_envs
         self.shared: Envs | None = None  # of somebody else, who begins new episodes afterwards and closes them
         self._envs: dict[int, Envs] = {}
@@ -62,22 +67,25 @@ class Evaluator:
         policy = self._policies[key]
         policy.params = acting_params(agent)
         policy.reset()
-        return play_episodes(envs, policy, episodes, seed, keep=keep)
+        return play_episodes(envs, policy, episodes, seed, longest=self._longest, keep=keep, stop=self._stop)
 
     def make(self, episodes: int) -> Envs:
         """The environments for so many episodes, made once. Raises UserError as `make_vector_env` does."""
         count = min(episodes, self._most_envs)
         if count not in self._envs:
-            self._envs[count] = make_vector_env(self._config.env, count, self._source)
+            self._envs[count] = make_vector_env(self._config.env, count, self._source, self._stop)
         return self._envs[count]
 
     def calibrate(self, agent: dict[str, Any], played: Sequence[PlayedEpisode], seed: int) -> CalibrationReport:
         """Compare the agent's dreams with episodes of its sampled policy."""
-        return self._calibrator(agent, played, seed)
+        return self._in_time(self._calibrator, agent, played, seed)
 
     def watch(self, agent: dict[str, Any], episode: PlayedEpisode, seed: int) -> DreamRollout:
         """Let the agent see the beginning of an episode and dream on with its actions."""
-        return self._watcher(agent, episode, seed)
+        return self._in_time(self._watcher, agent, episode, seed)
+
+    def _in_time(self, work: Callable[..., T], *args: Any) -> T:
+        return self._stop.wait_for(work, *args) if self._config.jit else work(*args)  # jit is off in one thread alone
 
     def close(self) -> None:
         """End the environments."""

@@ -8,7 +8,6 @@ from enum import StrEnum
 from dreamerjax.diagnostics.verdict import RunVerdict
 from dreamerjax.training import update_schedule
 from dreamerjax.training.run_state import RunState
-from dreamerjax.training.runtime import Stop
 
 
 class Outcome(StrEnum):
@@ -36,7 +35,7 @@ class Ending:
         self.outcome = Outcome.interrupted if isinstance(error, KeyboardInterrupt) else Outcome.failed
 
 
-def decide(run: RunState, stop: Stop) -> Outcome | None:
+def decide(run: RunState) -> Outcome | None:
     """How the run is over now; None if it goes on."""
     if update_schedule.ended(run.config.train, run.env_steps, run.counters.updates):
         return Outcome.solved if run.solved else Outcome.finished
@@ -44,7 +43,7 @@ def decide(run: RunState, stop: Stop) -> Outcome | None:
         return Outcome.solved
     if run.counters.pacing.stop:
         return Outcome.stopped
-    return Outcome.interrupted if stop.requested else None
+    return Outcome.interrupted if run.stop.requested else None
 
 
 def is_last_evaluation_due(run: RunState, outcome: Outcome) -> bool:

@@ -9,7 +9,7 @@ import numpy as np
 from dreamerjax.core.machine import process_seconds
 from dreamerjax.data.collector import Episode
 from dreamerjax.data.episodes import PlayedEpisode
-from dreamerjax.diagnostics.calibration import EPISODES
+from dreamerjax.diagnostics.calibration import EPISODES, CalibrationReport
 from dreamerjax.envs import Purpose, episode_seed
 from dreamerjax.storage.logger import EPISODE_RETURN
 from dreamerjax.training import update_schedule
@@ -39,7 +39,10 @@ def log_baseline(run: RunState) -> None:
 
 
 def evaluate(run: RunState) -> None:
-    """Evaluate the averaged agent, greedy and sampled, log, keep the best checkpoint, and examine dreams if that is due."""
+    """Evaluate the averaged agent, greedy and sampled, log, keep the best checkpoint, and examine dreams if that is due.
+
+    Raises Stopped if the run is to end first: nothing is logged then, and the evaluation stays due.
+    """
     config, counters, step = run.config, run.counters, run.env_steps
     seed = episode_seed(config.train.seed, Purpose.evaluation, EVALUATION_SEED, step)
     examined = update_schedule.crossed(counters.examined_step, step, config.monitor.dreams_every)
@@ -50,6 +53,9 @@ def evaluate(run: RunState) -> None:
         for statistic in ("mean", "std", "min", "max"):
             values[f"eval/{acting.value}/return_{statistic}"] = float(getattr(result.returns, statistic)())
         values[f"eval/{acting.value}/length_mean"] = float(result.lengths.mean())
+    played = results[Acting.sampled].played
+    found = run.evaluator.calibrate(agent, played, step) if played else None
+    counters.evaluation_due = False
     if run.evaluator.shared is not None:
         run.collector.begin_again()
     values["time/process_seconds"] = process_seconds()
@@ -57,30 +63,37 @@ def evaluate(run: RunState) -> None:
     greedy, sampled = values["eval/greedy/return_mean"], values["eval/sampled/return_mean"]
     worst = values["eval/greedy/return_min"]
     run.logger.message(f"step {step}: evaluation greedy {greedy:.1f} (worst {worst:.1f}), sampled {sampled:.1f}")
+    for acting, result in results.items():
+        if result.remark:
+            run.logger.message(f"step {step}: warning: evaluation {acting.value}: {result.remark}")
     solved_before = run.solved
     if counters.improves(step, greedy, sampled):
         if run.solved and not solved_before:
             counters.solved_step, counters.solved_seconds = step, run.seconds
         run.save(run.best, with_replay=False)
-    if played := results[Acting.sampled].played:
-        calibrate(run, played)
+    if found is not None:
+        log_calibration(run, found, played)
 
 
-def calibrate(run: RunState, played: Sequence[PlayedEpisode]) -> None:
-    """Compare dreams with held-out episodes: metrics, figures in media/ and TensorBoard, and one line on the console."""
+def log_calibration(run: RunState, found: CalibrationReport, played: Sequence[PlayedEpisode]) -> None:
+    """Dreams against held-out episodes: metrics, figures in media/ and TensorBoard, and one line on the console.
+
+    Raises Stopped if the run is to end before every figure is drawn.
+    """
     step = run.counters.examined_step = run.env_steps
-    found = run.evaluator.calibrate(run.learner.averaged(), played, step)
     run.record(found.metrics)
     gap = {name.removeprefix("gap/"): value for name, value in found.metrics.items()}
     run.logger.message(
         f"step {step}: dreams promise a return of {gap['return_imagined']:.1f}, {gap['return_real']:.1f} follows; rank "
         f"correlation {gap['return_rank']:.2f}, worst step {gap['worst_step']:.0f}, KL {gap['kl']:.3f} nats"
     )
+    run.stop.look()
     title = f"{run.config.env.id}, {run.directory.path.name}, step {step}"
     for path in write_calibration(found, run.directory.media, step, title, run.config.env.frame_stack):
         if path.suffix == ".png":
             run.logger.events.image(step, f"gap/{path.stem.rpartition('_')[0]}", path.read_bytes())
     if run.config.monitor.dream_videos and found.open_loop is not None:
+        run.stop.look()
         film_dream(run, played[0], title)
 
 
@@ -90,7 +103,8 @@ def film_dream(run: RunState, episode: PlayedEpisode, title: str) -> None:
     from dreamerjax.visualization.video import write_video
 
     env, step = run.config.env, run.env_steps
-    frames = draw_dream(run.evaluator.watch(run.learner.averaged(), episode, step), env.id, title, env.frame_stack)
+    dream = run.evaluator.watch(run.learner.averaged(), episode, step)
+    frames = run.stop.wait_for(draw_dream, dream, env.id, title, env.frame_stack)
     write_video(frames, FPS, run.directory.media / f"dream_{step:09d}_sampled", "video/dream", step)
 
 

@@ -20,6 +20,7 @@ from dreamerjax.config.schema import Config, FreeBits, Mode
 from dreamerjax.core.errors import UserError
 from dreamerjax.core.files import write_text
 from dreamerjax.core.run_directory import RunDirectory, collect_meta
+from dreamerjax.core.stopping import Stop
 from dreamerjax.core.types import ActFunction
 from dreamerjax.data.collector import Collector
 from dreamerjax.diagnostics.collapse import CollapseWatch, WatchSettings
@@ -44,6 +45,7 @@ class RunState:
         self,
         config: Config,
         directory: RunDirectory | None,
+        stop: Stop,
         *,
         source: Source | None = None,
         listener: Callable[[dict[str, float]], None] | None = None,
@@ -53,17 +55,18 @@ class RunState:
         Args:
             config: of the run.
             directory: the one to continue; None makes a new one.
+            stop: says whether the run is to end.
             source: of the environments, in place of `env.id`.
             listener: is told each line of metrics, with `env_step` and `update`.
 
         Raises UserError for an environment, device or directory that cannot be used.
         """
         sinks = chosen_sinks(config)  # before anything is made: a package may be missing
-        self.config, self.source, self._listener = config, source, listener
+        self.config, self.stop, self.source, self._listener = config, stop, source, listener
         self.started = time.monotonic()
         self.counters = Counters(pace=pace_of(config.train))
         self.stopwatch = Stopwatch()
-        self.world = build_world(config, source)
+        self.world = build_world(config, source, stop)
         self.family = compatibility.fingerprint(config, self.world.spec)
         self.replay = build_replay(self.world)
         start = warm_start(self.world, self.family) if directory is None else WarmStart(self.world.initial_state())
@@ -79,7 +82,7 @@ class RunState:
         self.trace = Trace(self.directory.path / "profile", profiled.start, profiled.stop, self.logger.message)
         self.latest = CheckpointStore(self.directory.checkpoints / "latest", config.run.checkpoints_to_keep)
         self.best = CheckpointStore(self.directory.checkpoints / "best", 1)
-        self.collector = Collector(self.world.envs, self.world.spec, self.replay, config.train.seed)
+        self.collector = Collector(self.world.envs, self.world.spec, self.replay, config.train.seed, stop)
         self.random = np.random.Generator(np.random.PCG64((config.train.seed, RANDOM_SEED)))
         self.random_policy = random_policy(self.world.spec.action, self.random)
         self.learner = self.world.learner(start.state)
@@ -88,7 +91,7 @@ class RunState:
         self._hyper = hyper_from_config(config)
         self.watch = self._new_watch()
         world, seed = self.world, derived_seed(config.train.seed, EVALUATION_SEED)
-        self.evaluator = Evaluator(config, world.networks, seed, source=source)
+        self.evaluator = Evaluator(config, world.networks, seed, stop, source=source)
         self._make_evaluation_envs()
 
     def _make_evaluation_envs(self) -> None:
@@ -199,6 +202,8 @@ class RunState:
         arrays = {"train": state_to_dict(self.learner.state()), "policy": self.policy.state_dict(), "collector": collector}
         if self._given is not None:
             arrays["given_policy"] = self._given
+        elif self.policy.params is not self.learner.acting:  # in the middle of a round
+            arrays["acting"] = self.policy.params
         store.save(self.env_steps, arrays, replay, info)
 
     def restore(self) -> tuple[bool, str]:
@@ -215,7 +220,7 @@ class RunState:
         self.random.bit_generator.state = restored.info["random"]
         if given := restored.arrays.get("given_policy"):
             self._given = jax.tree.map(jnp.asarray, given)
-        self.policy.params = self._given or self.learner.acting
+        self.policy.params = self._given or restored.arrays.get("acting") or self.learner.acting
         self.policy.load_state_dict(restored.arrays["policy"])
         self.counters = Counters.from_json(restored.info["counters"])
         # To resume a run that pacing stopped is to overrule it.

@@ -1,20 +1,16 @@
-"""The process around a run: JAX's start-up, its profiler, signals, time and memory."""
+"""The process around a run: JAX's start-up, its profiler and time."""
 
 from __future__ import annotations
 
 import os
-import signal
-import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
-from types import FrameType
 
 import jax
 
 from dreamerjax.config.schema import Config
-from dreamerjax.core.errors import Interrupt
 from dreamerjax.core.machine import cores, process_seconds
 
 
@@ -28,7 +24,7 @@ def prepare(config: Config) -> None:
     """
     single_precision()
     with suppress(RuntimeError):
-        jax.config.update("jax_num_cpu_devices", config.parallel.devices or len(cores()))
+        jax.config.update("jax_num_cpu_devices", max(config.parallel.devices, len(cores())))
     if config.compilation_cache:
         keep_programs()
 
@@ -99,40 +95,3 @@ class Trace:
             self._running = False
             jax.profiler.stop_trace()
             self._say(f"trace written below {self._directory}")
-
-
-class Stop:
-    """Asked for by SIGINT, SIGTERM or a callback: the loop ends at its next safe point. A second SIGINT interrupts at once."""
-
-    def __init__(self) -> None:
-        self.signal: int | None = None
-        self.requested = False
-
-    def __call__(self, number: int, frame: FrameType | None) -> None:
-        if self.signal is not None and number == signal.SIGINT:
-            raise Interrupt
-        self.signal, self.requested = number, True
-
-    @property
-    def exit_code(self) -> int:
-        """128 + the signal's number, as shells report it; 0 without one."""
-        return 128 + self.signal if self.signal is not None else 0
-
-    @property
-    def ends_program(self) -> bool:
-        """Whether not only the run is to end."""
-        return self.signal == signal.SIGTERM
-
-
-@contextmanager
-def stop_on_signals(stop: Stop | None = None) -> Iterator[Stop]:
-    """Handle SIGINT and SIGTERM for the duration of the block; in another thread than the main one, none arrives."""
-    stop = stop or Stop()
-    is_main = threading.current_thread() is threading.main_thread()
-    handled = (signal.SIGINT, signal.SIGTERM) if is_main else ()
-    previous = {number: signal.signal(number, stop) for number in handled}
-    try:
-        yield stop
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)

@@ -21,7 +21,7 @@ from dreamerjax.visualization.learning_curve import write_learning_curve
 
 
 def write_summary(run: RunState, ending: Ending) -> None:
-    """summary.json, then the learning curve."""
+    """summary.json, then the learning curve, unless the run was interrupted at once."""
     counters, directory = run.counters, run.directory
     records = read_metrics(directory.metrics)
     ending.verdict = _judge(run, records) if run.evaluates and run.config.train.eval_every else None
@@ -52,6 +52,8 @@ def write_summary(run: RunState, ending: Ending) -> None:
             "replay_bytes": run.replay.nbytes,
         },
     )
+    if isinstance(ending.error, KeyboardInterrupt):  # somebody waits for the end: drawing takes a second or more
+        return
     write_learning_curve(
         records,
         directory.media / "learning_curve.png",

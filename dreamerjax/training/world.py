@@ -11,11 +11,13 @@ from dreamerjax.agent.learner import Learner, choose_devices
 from dreamerjax.agent.state import Batch, TrainState, init_train_state, options_from_config
 from dreamerjax.agent.world_model import stoch_dtype
 from dreamerjax.config.schema import Config
+from dreamerjax.core.stopping import Stop
 from dreamerjax.core.types import EnvSpec
 from dreamerjax.data.collector import record_fields
 from dreamerjax.data.replay import Field, Replay, Sample
 from dreamerjax.envs import Envs, Source, env_spec, make_vector_env
 from dreamerjax.networks.build import Networks, build_networks
+from dreamerjax.training.runtime import single_precision
 from dreamerjax.training.update_schedule import last_step
 
 ACTING_SEED, EVALUATION_SEED, RANDOM_SEED, REPLAY_SEED = range(1, 5)  # streams of randomness, next to the learner's
@@ -51,13 +53,14 @@ class World:
         return Learner(self.networks, options, state, self.devices, jit=self.config.jit)
 
 
-def build_world(config: Config, source: Source | None = None) -> World:
+def build_world(config: Config, source: Source | None = None, stop: Stop | None = None) -> World:
     """Make the environments (close them when done) and the modules that fit them. A `source` takes the place of `env.id`.
 
     Raises UserError for an environment or a number of devices that cannot be had.
     """
     devices = choose_devices(config.parallel.devices, config.train.batch_size)
-    envs = make_vector_env(config.env, config.env.num_envs, source)
+    envs = make_vector_env(config.env, config.env.num_envs, source, stop)
+    single_precision()  # an environment may have set JAX to another
     spec = env_spec(envs.single_observation_space, envs.single_action_space)
     return World(config, envs, spec, build_networks(spec, config.model), devices)
 

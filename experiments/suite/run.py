@@ -35,13 +35,13 @@ from dreamerjax.core.files import file_faults, plain, read_json_object, write_js
 from dreamerjax.core.formatting import markdown_table
 from dreamerjax.core.machine import cores, machine
 from dreamerjax.core.run_directory import git_state
+from dreamerjax.core.stopping import stop_on_signals
 from dreamerjax.experiment.design import Metric
 from dreamerjax.experiment.jobs import Work, hold, last_words
 from dreamerjax.experiment.runner import run_here
 from dreamerjax.experiment.states import ExperimentRun, by_name, furthest, run_name
 from dreamerjax.experiment.statistics import across_tasks, interquartile_mean
 from dreamerjax.storage.logger import read_metrics
-from dreamerjax.training.runtime import stop_on_signals
 from dreamerjax.visualization import style
 
 HERE = Path(__file__).resolve().parent

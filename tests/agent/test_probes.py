@@ -30,11 +30,11 @@ from dreamerjax.config.schema import (
     RunConfig,
 )
 from dreamerjax.config.schema import TrainConfig as LoopConfig
+from dreamerjax.core.stopping import Stop
 from dreamerjax.networks.build import Networks
 from dreamerjax.networks.layers import apply
 from dreamerjax.ops import distributions, scalars
 from dreamerjax.training.run_state import RunState
-from dreamerjax.training.runtime import Stop
 from dreamerjax.training.world import replay_batch
 from tests.helpers import model_config
 
@@ -123,9 +123,9 @@ def learn(kind: str, directory: Path, steps: int = 1000, replay_critic: float = 
         parallel=ParallelConfig(devices=1),
         run=RunConfig(root=str(directory)),
     )  # fmt: skip
-    run_state = RunState(config, None)
+    run_state = RunState(config, None, Stop())
     try:
-        assert train.train(run_state, Stop()) == "finished"
+        assert train.train(run_state) == "finished"
         return read_out(run_state)
     finally:
         run_state.close()

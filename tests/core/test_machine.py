@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import psutil
 import pytest
 
@@ -45,6 +46,26 @@ def test_memory_without_the_module_resource(monkeypatch: pytest.MonkeyPatch) -> 
     assert machine.peak_memory_mb() > 1.0
     assert machine.memory_mb() > 1.0
     assert machine.machine()["cores"] >= 1
+
+
+def test_where_nobody_tells_anything(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No /proc, no psutil, no resource."""
+    for module in (None, _Silent()):
+        monkeypatch.setattr(machine, "psutil", module)
+        monkeypatch.delattr(os, "sched_getaffinity", raising=False)
+        assert machine.cores() == list(range(os.cpu_count() or 1))
+        assert machine.memory_bytes() > 1 << 20
+        assert machine.memory_mb() > 1.0
+        assert machine._started.__wrapped__() <= time.monotonic()
+    monkeypatch.setitem(sys.modules, "resource", None)
+    assert np.isnan(machine.memory_mb())
+
+
+class _Silent:
+    """psutil where /proc cannot be read."""
+
+    def __getattr__(self, name: str) -> Any:
+        raise FileNotFoundError("/proc/stat")
 
 
 def test_a_closed_pipe_ends_nothing() -> None:

@@ -328,7 +328,7 @@ def test_episode_seeds_differ() -> None:
 def test_evaluation_plays_the_given_episodes_whatever_the_number_of_streams(num_envs: int) -> None:
     envs = make_vector_env(EnvConfig(), num_envs)
     spec = env_spec(envs.single_observation_space, envs.single_action_space)
-    result = play_episodes(envs, reflex(spec), 7, SEED)
+    result = play_episodes(envs, reflex(spec), 7, SEED, longest=1_000)
     policy, lengths = reflex(spec), []
     for episode in range(7):
         env = gym.make("CartPole-v1")
@@ -349,14 +349,14 @@ def test_evaluation_stops_at_an_invalid_number() -> None:
     envs = make_vector_env(EnvConfig(id="sample_envs:Faulty-v0", kwargs={"what": "nan_observation"}), 2)
     spec = env_spec(envs.single_observation_space, envs.single_action_space)
     with pytest.raises(UserError, match="observation 'count' must be finite"):
-        play_episodes(envs, reflex(spec), 3, SEED)
+        play_episodes(envs, reflex(spec), 3, SEED, longest=1_000)
 
 
 def test_evaluations_in_the_environments_of_the_training(setups: Any) -> None:
     setup = setups("sample_envs:Faulty-v0", kwargs={"length": 30})
     policy = reflex(setup.spec)
     setup.collector.collect(policy, 7)
-    result = play_episodes(setup.envs, policy, 3, SEED)
+    result = play_episodes(setup.envs, policy, 3, SEED, longest=1_000)
     assert result.lengths.tolist() == [30, 30, 30]
     setup.collector.begin_again()
     setup.collector.collect(policy, 2)

@@ -18,7 +18,7 @@ LIMIT = 12
 def test_the_first_episodes_are_kept_as_they_were_played(num_envs: int) -> None:
     envs = make_vector_env(EnvConfig(time_limit=LIMIT), num_envs)
     spec = env_spec(envs.single_observation_space, envs.single_action_space)
-    result = play_episodes(envs, reflex(spec), 7, 5, keep=5)
+    result = play_episodes(envs, reflex(spec), 7, 5, keep=5, longest=1_000)
     envs.close()
     assert len(result.played) == 5
     for index, episode in enumerate(result.played):
@@ -38,6 +38,6 @@ def test_the_first_episodes_are_kept_as_they_were_played(num_envs: int) -> None:
 def test_nothing_is_kept_unasked_and_no_more_than_there_is() -> None:
     envs = make_vector_env(EnvConfig(), 4)
     spec = env_spec(envs.single_observation_space, envs.single_action_space)
-    assert play_episodes(envs, reflex(spec), 2, 5).played == ()
-    assert len(play_episodes(envs, reflex(spec), 2, 5, keep=9).played) == 2
+    assert play_episodes(envs, reflex(spec), 2, 5, longest=1_000).played == ()
+    assert len(play_episodes(envs, reflex(spec), 2, 5, keep=9, longest=1_000).played) == 2
     envs.close()

@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
+import os
 import shutil
+import signal
 import subprocess
+import threading
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -154,3 +159,23 @@ def test_without_a_best_checkpoint(tmp_path: Path, capsys: pytest.CaptureFixture
     run = trials.only_run(tmp_path)
     assert evaluate_here(f"run={run}", "checkpoint=best", "dream=true") == 2
     assert f"no checkpoint in {run}/checkpoints/best" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("vectorization", ["sync", "subprocess"])
+def test_a_signal_ends_it_at_once_and_changes_nothing(
+    copy: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], vectorization: str
+) -> None:
+    config = (copy / "config.yaml").read_text()
+    (copy / "config.yaml").write_text(config.replace("vectorization: sync", f"vectorization: {vectorization}"))
+    before = trials.content(copy)
+    play = evaluate.evaluate
+
+    def signalled(*arguments: Any) -> None:
+        threading.Timer(2.0, os.kill, [os.getpid(), signal.SIGTERM]).start()
+        play(*arguments)
+
+    monkeypatch.setattr(evaluate, "evaluate", signalled)
+    assert evaluate_here(f"run={copy}", "episodes=1000000", "num_envs=2") == 143
+    assert capfd.readouterr() == ("", "")
+    assert trials.content(copy) == before
+    assert not multiprocessing.active_children()

@@ -7,11 +7,13 @@ import logging
 import shutil
 import signal
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 
 from dreamerjax import train
 from dreamerjax.storage.checkpoints import CheckpointStore
+from dreamerjax.training.evaluation import Evaluator
 from tests.e2e import trials
 
 VARIANT = (
@@ -57,6 +59,22 @@ def test_stopped_and_resumed_is_the_same_run(
     assert trials.latest(run).step == stopped["env_steps"]
     assert trials.resume_here(run) == 0
     trials.assert_same_run(run, reference)
+
+
+def test_stopped_in_an_evaluation_and_resumed_is_the_same_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The evaluation is given up at once, and played when the run goes on."""
+    monkeypatch.setitem(cast(Any, Evaluator.__init__).__kwdefaults__, "most_envs", 1)
+    long = (trials.TRIAL, "train.eval_episodes=8", "train.steps=80", "train.eval_every=60")
+    assert trials.run_here(tmp_path / "whole", *long) == 0
+    monkeypatch.setenv("TRIAL", "terminate")
+    monkeypatch.setenv("TRIAL_AT", "45")  # training gets there at environment step 90, which there is not
+    assert trials.run_here(tmp_path / "parts", *long) == 143
+    run = trials.only_run(tmp_path / "parts")
+    stopped = trials.summary(run)
+    assert (stopped["outcome"], stopped["env_steps"], stopped["last_step"]) == ("interrupted", 60, None)
+    assert trials.latest(run).step == 60
+    assert trials.resume_here(run) == 0
+    trials.assert_same_run(run, trials.only_run(tmp_path / "whole"))
 
 
 def test_other_settings_resume_exactly(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import resource
+import signal
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -12,6 +15,7 @@ import numpy as np
 import pytest
 
 from dreamerjax import train
+from dreamerjax.agent.learner import Learner
 from dreamerjax.training.run_state import RunState
 from tests.e2e import trials
 
@@ -89,6 +93,25 @@ def test_ctrl_c_twice_ends_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     run = trials.only_run(tmp_path)
     assert trials.summary(run)["outcome"] == "interrupted"
     assert trials.latest(run).step == 40
+
+
+def test_a_signal_while_the_update_is_compiled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Compiling takes a minute where a machine is slow; the checkpoint does not wait for it."""
+    over = threading.Event()
+
+    def compile_slowly(learner: Learner, *args: Any) -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+        over.wait(trials.PATIENCE)
+
+    monkeypatch.setattr(Learner, "compile", compile_slowly)
+    try:
+        assert trials.run_here(tmp_path, trials.TRIAL) == 143
+        assert not over.is_set()
+    finally:
+        over.set()
+    run = trials.only_run(tmp_path)
+    summary = trials.summary(run)
+    assert (summary["outcome"], summary["updates"], trials.latest(run).step) == ("interrupted", 0, summary["env_steps"])
 
 
 @pytest.fixture

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 
 import jax
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 
 from dreamerjax.config.cli import load_config
+from dreamerjax.core.stopping import Stop
 from dreamerjax.training import reporting
 from dreamerjax.training.run_state import RunState
 from dreamerjax.visualization.dream_film import FPS
@@ -28,11 +30,11 @@ pytest.importorskip("pygame")
 def test_examined_and_filmed_in_training(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """And the second time nothing is compiled."""
     config = load_config([*trials.TINY, *SEEN, f"run.root={tmp_path}", "monitor.dream_videos=true"])
-    run_state = RunState(config, None)
+    run_state = RunState(config, None, Stop())
     try:
-        reporting.calibrate(run_state, [played(run_state.world.networks, length) for length in (9, 30)])
+        examine(run_state, (9, 30))
         with jax.log_compiles(), caplog.at_level(logging.WARNING):
-            reporting.calibrate(run_state, [played(run_state.world.networks, length) for length in (12, 5)])
+            examine(run_state, (12, 5))
         assert "ompil" not in caplog.text
     finally:
         run_state.close()
@@ -42,6 +44,12 @@ def test_examined_and_filmed_in_training(tmp_path: Path, caplog: pytest.LogCaptu
     assert count_frames(video, FPS) == 13
     found = [record for record in trials.metrics(run_state.directory.path) if "gap/open_loop_image_error" in record]
     assert len(found) == 2
+
+
+def examine(run_state: RunState, lengths: Sequence[int]) -> None:
+    episodes = [played(run_state.world.networks, length) for length in lengths]
+    found = run_state.evaluator.calibrate(run_state.learner.averaged(), episodes, 0)
+    reporting.log_calibration(run_state, found, episodes)
 
 
 def test_videos_of_a_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

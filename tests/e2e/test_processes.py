@@ -51,11 +51,14 @@ def test_the_second_trainer_is_refused_and_nothing_outlives_a_kill(tmp_path: Pat
     assert not (run / "summary.json").exists()
 
 
-def test_ctrl_c_reaches_the_whole_group_and_the_run_ends_well(tmp_path: Path) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_reaches_the_whole_group_and_the_run_ends_well(tmp_path: Path, number: signal.Signals) -> None:
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)  # the tests themselves may run under nohup
     with trainer(tmp_path / "runs") as (process, run, workers):
-        os.killpg(process.pid, signal.SIGINT)
+        process.send_signal(number)  # as `timeout` does: the process, and then its group
+        os.killpg(process.pid, number)
         out, err = process.communicate(timeout=PATIENCE)
-        assert (process.returncode, err) == (130, "")
+        assert (process.returncode, err) == (128 + number, "")
         assert "interrupted after" in out
         wait_until(lambda: not any(is_alive(pid) for pid in workers))
     summary = trials.summary(run)

@@ -11,6 +11,7 @@ import itertools
 import os
 import resource
 import signal
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -27,6 +28,7 @@ def _raise() -> None:
 
 def _interrupt_twice() -> None:
     os.kill(os.getpid(), signal.SIGINT)
+    time.sleep(0.6)  # nearer to each other, two signals are one
     os.kill(os.getpid(), signal.SIGINT)
 
 

@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import io
 import itertools
+import logging
 import multiprocessing
 import os
+import random
+import signal
+import subprocess
 import sys
+import time
+import warnings
 from typing import Any
 
 import gymnasium as gym
@@ -130,6 +137,81 @@ class Leaving(gym.Env[Any, Any]):
         sys.exit()
 
 
+class Stuck(gym.Env[Any, Any]):
+    """Does not return from where it is told, and starts a process of its own, whose id it observes."""
+
+    observation_space = Box(0.0, np.inf, (1,), np.float64)
+    action_space = Discrete(2)
+
+    def __init__(self, where: str) -> None:
+        self._where = where
+        self._wait("init", only_in_a_worker=True)
+        self._child = subprocess.Popen(["sleep", "300"]) if multiprocessing.parent_process() is not None else None
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
+        super().reset(seed=seed)
+        return self._observe(), {}
+
+    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        self._wait("step")
+        return self._observe(), 0.0, False, False, {}
+
+    def close(self) -> None:
+        self._wait("close", only_in_a_worker=True)
+        if self._child is not None:
+            self._child.terminate()
+            self._child.wait()
+
+    def _observe(self) -> np.ndarray:
+        return np.array([self._child.pid if self._child else 0.0])
+
+    def _wait(self, where: str, *, only_in_a_worker: bool = False) -> None:
+        while where == self._where and not (only_in_a_worker and multiprocessing.parent_process() is None):
+            time.sleep(0.05)
+
+
+class Messy(gym.Env[Any, Any]):
+    """Changes whatever it can of its process in `where`, and tells in its observation whether it finds that again."""
+
+    observation_space = Box(0.0, 1.0, (1,), np.float32)
+    action_space = Discrete(2)
+
+    def __init__(self, where: str, folder: str) -> None:
+        self._where, self._folder = where, folder
+        self._change("init")
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
+        super().reset(seed=seed)
+        self._change("reset")
+        return self._observe(), {}
+
+    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        self._change("step")
+        return self._observe(), 0.0, False, False, {}
+
+    def close(self) -> None:
+        self._change("close")
+
+    def _change(self, where: str) -> None:
+        if where != self._where:
+            return
+        os.chdir(self._folder)
+        np.seterr(all="raise")
+        warnings.simplefilter("error")
+        logging.disable(logging.CRITICAL)
+        logging.getLogger().handlers.append(logging.NullHandler())
+        sys.stdout = io.StringIO()
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            signal.signal(number, signal.SIG_DFL)
+        random.seed(1)
+        np.random.seed(1)
+
+    def _observe(self) -> np.ndarray:
+        return np.array([os.path.samefile(os.getcwd(), self._folder) and np.geterr()["over"] == "raise"], np.float32)
+
+
+gym.register("Stuck-v0", "sample_envs:Stuck")
+gym.register("Messy-v0", "sample_envs:Messy")
 gym.register("Mixed-v0", "sample_envs:Mixed")
 gym.register("Faulty-v0", "sample_envs:Faulty")
 gym.register("Restless-v0", "sample_envs:Restless")

@@ -1,9 +1,13 @@
+import logging
+import multiprocessing
 import os
 import re
 import signal
 import subprocess
 import sys
+import threading
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -13,6 +17,7 @@ import pytest
 
 from dreamerjax.config.schema import EnvConfig, Vectorization
 from dreamerjax.core.errors import UserError
+from dreamerjax.core.stopping import SIGNALS, Stop, Stopped, stop_on_signals
 from dreamerjax.envs import EnvironmentFault, Envs, Stepper, make_vector_env
 from dreamerjax.envs.vector import SubprocessVectorEnv
 
@@ -131,6 +136,95 @@ def test_workers_import_neither_jax_nor_the_main_program_and_ignore_ctrl_c(make:
     np.testing.assert_array_equal(observations["state"], [[0.0, 0.0], [0.0, 0.0]])
     envs.close()
     assert not any(is_alive(pid) for pid in pids)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_signals_to_the_group_are_not_for_workers_which_still_end(number: signal.Signals) -> None:
+    """Nor for those that are just being started; a program that an environment starts hears them."""
+    stop = Stop()
+    with stop_on_signals(stop):
+        threading.Timer(0.3, kill_children, [number, 5]).start()
+        where = "close" if number == signal.SIGHUP else "nowhere"
+        config = EnvConfig(id="sample_envs:Stuck-v0", kwargs={"where": where}, vectorization=SUBPROCESS)
+        envs = make_vector_env(config, 2, None, stop)
+        kill_children(number)
+        stepper = start(envs)
+        observations, *_ = stepper.step(np.zeros((2, 1), np.int32), 0)
+    pids = workers(envs)
+    children = [int(pid) for pid in observations["state"][:, 0]]
+    assert all(is_alive(pid) for pid in [*pids, *children])
+    stop.requested = True  # a close that hangs is waited for no longer than a step
+    envs.close()
+    assert not any(is_alive(pid) for pid in [*pids, *children])
+
+
+def kill_children(number: signal.Signals, times: int = 1) -> None:
+    for _ in range(times):
+        for process in multiprocessing.active_children():
+            if process.pid is not None:
+                os.kill(process.pid, number)
+        time.sleep(0.1)
+
+
+def test_a_worker_that_hangs_is_given_up_when_the_run_is_to_end() -> None:
+    stop = Stop()
+    config = EnvConfig(id="sample_envs:Stuck-v0", kwargs={"where": "step"}, vectorization=SUBPROCESS)
+    envs = make_vector_env(config, 2, None, stop)
+    stepper = start(envs)
+    pids = workers(envs)
+    threading.Timer(0.2, lambda: setattr(stop, "requested", True)).start()
+    with pytest.raises(Stopped, match="sample_envs:Stuck-v0, stream 0, 1, did not return when the run was to end"):
+        stepper.step(np.zeros((2, 1), np.int32), 0)
+    assert envs.closed
+    assert not any(is_alive(pid) for pid in pids)
+
+
+def test_an_interrupted_step_leaves_no_process(make: Make) -> None:
+    envs = make("Stuck-v0", 1, SUBPROCESS, where="step")
+    stepper = start(envs)
+    pids = workers(envs)
+    timer = threading.Timer(0.5, os.kill, [os.getpid(), signal.SIGTERM])
+    with stop_on_signals(Stop(at_once=True)):
+        timer.start()
+        with pytest.raises(KeyboardInterrupt):
+            stepper.step(np.zeros((1, 1), np.int32), 0)
+    envs.close()
+    assert not any(is_alive(pid) for pid in pids)
+
+
+FORGETFUL = """
+from dreamerjax.config.schema import EnvConfig, Vectorization
+from dreamerjax.envs import make_vector_env
+envs = make_vector_env(EnvConfig(id="sample_envs:Faulty-v0", vectorization=Vectorization.subprocess), 2)
+"""
+
+
+def test_a_program_that_closes_nothing_ends() -> None:
+    path = os.pathsep.join([str(Path(__file__).parents[2]), str(Path(__file__).parent)])
+    done = subprocess.run([sys.executable, "-c", FORGETFUL], env={**os.environ, "PYTHONPATH": path}, timeout=120)
+    assert done.returncode == 0
+
+
+@pytest.mark.parametrize("where", ["init", "reset", "step", "close"])
+def test_what_an_environment_changes_of_the_process_is_its_own(make: Make, tmp_path: Path, where: str) -> None:
+    before = surroundings()
+    with stop_on_signals() as stop:
+        handlers = [signal.getsignal(number) for number in SIGNALS]
+        envs = make("Messy-v0", 2, where=where, folder=str(tmp_path))
+        stepper = start(envs)
+        for _ in range(2):
+            observations, *_ = stepper.step(np.zeros((2, 1), np.int32), 0)
+            assert surroundings() == before
+        assert [signal.getsignal(number) for number in SIGNALS] == handlers == [stop] * 3
+        envs.close()
+        assert surroundings() == before
+        assert [signal.getsignal(number) for number in SIGNALS] == handlers
+    assert observations["state"].all() == (where != "close")
+
+
+def surroundings() -> tuple[Any, ...]:
+    root = logging.getLogger()
+    return os.getcwd(), np.geterr(), warnings.filters[:], root.handlers[:], root.manager.disable, sys.stdout
 
 
 def test_a_worker_that_dies_is_a_fault_and_takes_the_others_along(make: Make) -> None:

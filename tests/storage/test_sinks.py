@@ -11,6 +11,7 @@ import pytest
 
 from dreamerjax.config.schema import Config, RunConfig
 from dreamerjax.core.errors import UserError
+from dreamerjax.core.stopping import Stop
 from dreamerjax.storage import sinks
 from dreamerjax.storage.logger import RunLogger, read_metrics
 from dreamerjax.training.run_state import RunState
@@ -115,7 +116,7 @@ def test_a_missing_package_is_one_line_before_anything_is_made(
         monkeypatch.delitem(sys.modules, name)
     config = Config(run=RunConfig(root=str(tmp_path / "runs"), mlflow=package == "mlflow", wandb=package == "wandb"))
     with pytest.raises(UserError) as caught:
-        RunState(config, None)
+        RunState(config, None, Stop())
     expected = f"run.{package}=true needs a package that is not installed: pip install 'dreamerjax[{package}]'"
     assert (str(caught.value), caught.value.exit_code) == (expected, 2)
     assert not (tmp_path / "runs").exists()

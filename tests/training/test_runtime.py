@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 import subprocess
 import sys
 import time
@@ -18,7 +17,7 @@ from dreamerjax.agent.learner import choose_devices
 from dreamerjax.config.cli import load_config
 from dreamerjax.core.errors import UserError
 from dreamerjax.core.machine import memory_mb, process_seconds
-from dreamerjax.training.runtime import Stop, Stopwatch, Trace, stop_on_signals
+from dreamerjax.training.runtime import Stopwatch, Trace
 from dreamerjax.training.world import most_records
 
 PREPARED = """
@@ -39,24 +38,6 @@ def test_prepared_process_has_devices_and_a_cache_of_programs(tmp_path: Path) ->
     cache = tmp_path / "dreamerjax" / "xla"
     assert done.stdout == f"4 {cache}\n"
     assert list(cache.iterdir())
-
-
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_a_signal_is_noted_and_handlers_are_put_back(number: signal.Signals, code: int) -> None:
-    before = signal.getsignal(number)
-    with stop_on_signals() as stop:
-        assert (stop.signal, stop.exit_code) == (None, 0)
-        os.kill(os.getpid(), number)
-        assert (stop.signal, stop.exit_code) == (number, code)
-    assert signal.getsignal(number) is before
-
-
-def test_only_a_second_interrupt_interrupts_at_once() -> None:
-    stop = Stop()
-    stop(signal.SIGINT, None)
-    stop(signal.SIGTERM, None)
-    with pytest.raises(KeyboardInterrupt):
-        stop(signal.SIGINT, None)
 
 
 def test_process_seconds_go_on_and_began_before_this_test() -> None:

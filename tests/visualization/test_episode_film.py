@@ -74,7 +74,7 @@ def filmed(config: EnvConfig) -> tuple[Film, PlayedEpisode]:
     made = Film(config)
     spec = env_spec(made.envs.single_observation_space, made.envs.single_action_space)
     policy = random_policy(spec.action, np.random.default_rng(0))
-    (episode,) = play_episodes(made.envs, policy, 1, seed=0, keep=1).played
+    (episode,) = play_episodes(made.envs, policy, 1, seed=0, keep=1, longest=1_000).played
     made.close()
     return made, episode
 

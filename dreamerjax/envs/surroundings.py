@@ -1,0 +1,89 @@
+"""What foreign code may change of the process that it runs in, and the rest of the program relies on."""
+
+from __future__ import annotations
+
+import _signal  # type: ignore[import-not-found]
+import logging
+import os
+import signal
+import sys
+import threading
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import Any
+
+import numpy as np
+
+from dreamerjax.core.child_process import OF_THE_PARENT
+
+_theirs: dict[int, Any] = {}  # what differs from ours, by its place in what `_look` returns
+_inside = False
+
+
+@contextmanager
+def foreign() -> Iterator[None]:
+    """Around calls into environments: what these change holds for their calls, and only for them.
+
+    That is the working directory, NumPy's handling of errors, filters of warnings, the configuration of logging and the
+    standard streams. Handlers of SIGINT, SIGTERM and SIGHUP are put back for later calls too: a signal may come during one.
+    Random states of the process are left alone, since nothing here draws from them.
+    """
+    global _inside
+    if _inside:
+        yield
+        return
+    handlers, ours, _inside = _handlers(), _look(), True
+    for place, value in _theirs.items():
+        _put(place, value)
+    try:
+        yield
+    finally:
+        _inside = False
+        if (now := _look()) != ours or _theirs:
+            _theirs.clear()
+            _theirs.update({place: value for place, value in enumerate(now) if value != ours[place]})
+            for place in _theirs:
+                _put(place, ours[place])
+        if _handlers() != handlers and threading.current_thread() is threading.main_thread():
+            for number, handler in zip(OF_THE_PARENT, handlers, strict=True):
+                signal.signal(number, handler)
+
+
+def _handlers() -> list[Any]:
+    return [_signal.getsignal(number) for number in OF_THE_PARENT]  # signal.getsignal takes as long as a step of CartPole
+
+
+def _look() -> tuple[Any, ...]:
+    root = logging.root
+    try:
+        folder: str | None = os.getcwd()
+    except OSError:  # it was removed
+        folder = None
+    return (
+        folder,
+        np.geterr(),
+        warnings.filters[:],
+        (root.level, root.handlers[:], root.manager.disable),
+        sys.stdout,
+        sys.stderr,
+    )
+
+
+def _put(place: int, value: Any) -> None:
+    match place:
+        case 0:
+            with suppress(OSError):
+                os.chdir(value or os.curdir)
+        case 1:
+            np.seterr(**value)
+        case 2:
+            warnings.filters[:] = value  # type: ignore[index]
+            warnings._filters_mutated()  # type: ignore[attr-defined]
+        case 3:
+            level, logging.root.handlers[:], logging.root.manager.disable = value
+            logging.root.setLevel(level)
+        case 4:
+            sys.stdout = value
+        case 5:
+            sys.stderr = value
