@@ -55,6 +55,7 @@ def settings(**changes: Any) -> UpdateOptions:
         "center_advantages": True,
         "replay_critic_gradient": True,
         "context": True,
+        "anchor": False,
     }
     return UpdateOptions(**{**base, **changes})
 

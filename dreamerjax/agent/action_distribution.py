@@ -73,6 +73,15 @@ def log_prob_and_entropy(networks: Networks, outputs: jax.Array, action: jax.Arr
     return distributions.normal_log_prob(action, mean, std), distributions.normal_entropy(std)
 
 
+def kl(networks: Networks, outputs: jax.Array, others: jax.Array) -> jax.Array:
+    """KL(p || q) of the policies with outputs [..., O] and others [..., O], summed over components: [...]."""
+    chex.assert_equal_shape([outputs, others], custom_message="outputs, others [..., O]")
+    if networks.spec.action.is_discrete:
+        pairs = zip(_components(networks, outputs), _components(networks, others), strict=True)
+        return jnp.sum(jnp.stack([distributions.categorical_kl(p, q) for p, q in pairs]), axis=0)
+    return distributions.normal_kl(_normal(networks, outputs), _normal(networks, others))
+
+
 def entropy_bounds(networks: Networks) -> tuple[jax.Array, jax.Array]:
     """The smallest and the largest entropy that the policy can have, in nats: two []."""
     spec = networks.spec.action

@@ -9,7 +9,8 @@ import jax
 import jax.numpy as jnp
 
 from dreamerjax.agent.imagination import Dream
-from dreamerjax.agent.world_model import assert_features, reward_and_continue
+from dreamerjax.agent.world_model import assert_features, disagreement, reward_and_continue
+from dreamerjax.core.types import Array
 from dreamerjax.networks.build import Networks
 from dreamerjax.networks.layers import apply
 from dreamerjax.ops import normalization, returns, scalars
@@ -32,6 +33,7 @@ class DreamTargets(NamedTuple):
     values: jax.Array  # [H+1, N]
     slow_values: jax.Array  # [H+1, N] of the slow critic
     continues: jax.Array  # [H, N] predicted continuation of steps 1 .. H, discount included
+    doubt: jax.Array  # [H, N] what the ensemble's disagreement is worth at steps 1 .. H; 0 without an ensemble
     weights: jax.Array  # [H, N] probability that the dream is still going at each step, discount included
 
 
@@ -50,8 +52,12 @@ def dream_targets(
     start_continue: jax.Array,
     *,
     lambda_: jax.Array,
+    pessimism: Array | float = 0.0,
 ) -> DreamTargets:
     """Lambda returns and step weights of a dream, from the reward, continue and critic heads.
+
+    A reward is lowered by `pessimism` times what the members of an ensemble leave in doubt: the deviation of their rewards, and
+    of their continuations times the size of the value that hangs on them. A policy gains nothing by dreams that they dispute.
 
     `start_continue` [N] is the true continuation (0 at a terminal state) of each start: a dream from an ended episode
     weighs nothing. The continue head carries the discount. How the heads run over the steps is
@@ -61,16 +67,20 @@ def dream_targets(
     chex.assert_shape(start_continue, dream.features.shape[1:2], custom_message="start_continue [N] of features [H+1, N, F]")
     model_params = stop(model_params)
 
-    def heads(features: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
+    def heads(features: jax.Array) -> tuple[jax.Array, ...]:
         rewards, continues = reward_and_continue(networks, model_params, features)
-        return rewards, continues, value(networks, critics.fast, features), value(networks, critics.slow, features)
+        fast, slow = value(networks, critics.fast, features), value(networks, critics.slow, features)
+        if networks.ensemble == 1:
+            return rewards, continues, fast, slow, jnp.zeros_like(rewards)
+        of_rewards, of_continues = disagreement(networks, model_params, features)
+        return rewards, continues, fast, slow, of_rewards + of_continues * jnp.abs(fast)
 
-    rewards, continues, values, slow_values = networks.loops.heads(heads, dream.features)
+    rewards, continues, values, slow_values, doubt = networks.loops.heads(heads, dream.features)
     lambda_returns = returns.lambda_returns(
-        rewards[1:], continues[1:], values[1:], values[-1], lambda_, unroll=networks.loops.unroll
+        rewards[1:] - pessimism * doubt[1:], continues[1:], values[1:], values[-1], lambda_, unroll=networks.loops.unroll
     )
     weights = returns.step_weights(jnp.concatenate([start_continue[None], continues[1:-1]], axis=0))
-    return stop(DreamTargets(lambda_returns, values, slow_values, continues[1:], weights))
+    return stop(DreamTargets(lambda_returns, values, slow_values, continues[1:], doubt[1:], weights))
 
 
 def advantages(targets: DreamTargets, scale: jax.Array, *, centered: bool, axis_name: str | None = None) -> jax.Array:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from itertools import accumulate
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import chex
 import jax
@@ -28,6 +29,7 @@ from dreamerjax.agent.world_model import (
     Posterior,
     assert_features,
     encode_action,
+    ensemble_logits,
     feature,
     initial_latent,
     observe,
@@ -56,6 +58,13 @@ class Losses(NamedTuple):
     metrics: Metrics
     posterior: Posterior  # [T, B, ...]
     return_scale: normalization.ReturnScaleState
+
+
+class Anchor(NamedTuple):
+    """A policy that the actor is to stay near in dreams, and how much that weighs."""
+
+    params: Params
+    weight: jax.Array
 
 
 class CriticTargets(NamedTuple):
@@ -96,15 +105,18 @@ def all_losses(
         critics = Critics(params["critic"], state.slow_critic)
         start, start_continue, uniform = _dream_starts(options, batch, posterior, noise)
         dream = imagine(networks, params, start, uniform)
-        targets = dream_targets(networks, params["world_model"], critics, dream, start_continue, lambda_=hyper.lambda_)
+        targets = dream_targets(
+            networks, params["world_model"], critics, dream, start_continue, lambda_=hyper.lambda_, pessimism=hyper.pessimism
+        )
         return_scale = normalization.return_scale_update(
             return_scale, targets.returns, rate=hyper.return_norm_rate, axis_name=axis_name
         )
         scale = normalized_scale(return_scale, options.return_norm)
         advantage = advantages(targets, scale, centered=options.center_advantages, axis_name=axis_name)
         parts["actor"], actor_metrics = actor_loss(
-            networks, params["actor"], dream, targets.weights, advantage, entropy_coefficient=hyper.entropy
-        )
+            networks, params["actor"], dream, targets.weights, advantage, entropy_coefficient=hyper.entropy,
+            anchor=Anchor(state.average["actor"], hyper.anchor) if options.anchor else None,
+        )  # fmt: skip
         parts["critic"] = dream_critic_loss(networks, params["critic"], dream, targets, hyper.slow_regularizer)
         parts["replay_critic"], replay_metrics = _replay_critic(networks, options, hyper, critics, (inputs, posterior, targets))
         metrics |= actor_metrics | replay_metrics | _dream_metrics(networks, hyper, targets, scale)
@@ -127,10 +139,13 @@ def world_model_loss(
     """
     chex.assert_rank([posterior.logits, batch.reward, batch.is_terminal, gamma], [4, 2, 2, 0])
     chex.assert_equal_shape_prefix([posterior.logits, batch.reward, batch.is_terminal], 2, custom_message="T, B")
+
+    def of_members(loss: Callable[..., jax.Array], outputs: jax.Array, *rest: Any) -> jax.Array:
+        return jnp.mean(jnp.stack([loss(output, *rest) for output in outputs]), axis=0)
+
     inputs = feature(posterior.latent)
     decoded = apply(networks.decoder, params["decoder"], inputs)
-    reward_logits = apply(networks.reward, params["reward"], inputs)
-    continue_logits = apply(networks.continue_, params["continue"], inputs)[..., 0]
+    reward_logits, continue_logits = ensemble_logits(networks, params, inputs)
     prior_logits = apply(networks.rssm, params["rssm"], posterior.latent.deter, method="prior")
 
     specs, seen = networks.spec.observations, batch.observations
@@ -140,8 +155,8 @@ def world_model_loss(
     representation = distributions.latent_kl(posterior.logits, stop(prior_logits))
     losses = {
         "decoder": sum(per_key.values(), start=jnp.zeros_like(batch.reward)),
-        "reward": scalars.two_hot_loss(reward_logits, batch.reward, networks.bins),
-        "continue_": bernoulli_loss(continue_logits, continue_target),
+        "reward": of_members(scalars.two_hot_loss, reward_logits, batch.reward, networks.bins),
+        "continue_": of_members(bernoulli_loss, continue_logits, continue_target),
         "dynamics": distributions.free_bits(dynamics, free_nats, straight_through),
         "representation": distributions.free_bits(representation, free_nats, straight_through),
     }
@@ -187,23 +202,37 @@ def actor_loss(
     advantage: jax.Array,
     *,
     entropy_coefficient: jax.Array,
+    anchor: Anchor | None = None,
 ) -> tuple[jax.Array, Metrics]:
-    """Score-function loss per imagined step [H, N], weighted (eq. 6): -(log pi(a) advantage + eta H[pi])."""
+    """Score-function loss per imagined step [H, N], weighted (eq. 6): -(log pi(a) advantage + eta H[pi]).
+
+    With an anchor plus its weight times KL(pi || anchor). The averaged policy, that of the newest quarter of all updates,
+    stands for what filled the replay: near it the world model knows what it dreams of.
+    """
     chex.assert_rank([dream.actions, weights, advantage, entropy_coefficient], [3, 2, 2, 0])
     _assert_steps(dream, [weights, advantage])
 
-    def of_steps(inputs: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
+    def of_steps(inputs: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array, jax.Array]:
         features, actions = inputs
-        return action_distribution.log_prob_and_entropy(networks, apply(networks.actor, params, features), actions)
+        outputs = apply(networks.actor, params, features)
+        log_prob, entropy = action_distribution.log_prob_and_entropy(networks, outputs, actions)
+        if anchor is None:
+            return log_prob, entropy, jnp.zeros_like(entropy)
+        others = apply(networks.actor, stop(anchor.params), features)
+        return log_prob, entropy, action_distribution.kl(networks, outputs, others)
 
-    log_prob, entropy = networks.loops.differentiable_heads(of_steps, (dream.features[:-1], dream.actions))
+    log_prob, entropy, away = networks.loops.differentiable_heads(of_steps, (dream.features[:-1], dream.actions))
     loss = -weights * (log_prob * stop(advantage) + entropy_coefficient * entropy)
+    if anchor is not None:
+        loss += weights * anchor.weight * away
     lowest, highest = action_distribution.entropy_bounds(networks)
     metrics = {
         "actor/entropy": jnp.mean(entropy),
         "actor/randomness": (jnp.mean(entropy) - lowest) / (highest - lowest),
         "actor/advantage_magnitude": jnp.mean(jnp.abs(advantage)),
     }
+    if anchor is not None:
+        metrics["actor/anchor_kl"] = jnp.mean(away)
     return loss, metrics
 
 
@@ -340,7 +369,8 @@ def _dream_metrics(networks: Networks, hyper: Hyper, targets: DreamTargets, scal
     first = undiscounted(targets.continues[:3], hyper.gamma)
     survival = jnp.sum(alive * jnp.prod(first, axis=0)) / jnp.maximum(jnp.sum(alive), 1.0)
     limit = 0.98 * networks.bins.largest
-    return {
+    ensemble = {"dream/disagreement": jnp.mean(targets.doubt)} if networks.ensemble > 1 else {}
+    return ensemble | {
         "dream/return_mean": jnp.mean(targets.returns),
         "dream/value_mean": jnp.mean(targets.values),
         "dream/weight_last": jnp.mean(targets.weights[-1]),

@@ -47,6 +47,8 @@ class Hyper(NamedTuple):
     gamma: Any
     lambda_: Any
     entropy: Any
+    pessimism: Any
+    anchor: Any
     slow_rate: Any
     slow_regularizer: Any
     return_norm_rate: Any
@@ -73,6 +75,7 @@ class UpdateOptions:
     center_advantages: bool
     replay_critic_gradient: bool
     context: bool
+    anchor: bool
 
 
 class TrainState(NamedTuple):
@@ -145,6 +148,8 @@ def hyper_from_config(config: Config) -> Hyper:
         gamma=behavior.gamma,
         lambda_=behavior.lambda_,
         entropy=behavior.entropy,
+        pessimism=behavior.pessimism,
+        anchor=behavior.anchor,
         slow_rate=behavior.slow_rate,
         slow_regularizer=behavior.slow_regularizer,
         return_norm_rate=behavior.return_norm_rate,
@@ -164,6 +169,7 @@ def options_from_config(config: Config) -> UpdateOptions:
         center_advantages=config.behavior.center_advantages,
         replay_critic_gradient=config.behavior.replay_critic_gradient,
         context=config.replay.context,
+        anchor=config.behavior.anchor > 0,
     )
 
 

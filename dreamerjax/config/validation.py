@@ -64,6 +64,14 @@ def _data(config: Config) -> Iterator[str]:
         yield f"train.batch_size ({train.batch_size}) must be divisible by parallel.devices ({devices})"
 
 
+def _behavior(config: Config) -> Iterator[str]:
+    behavior = config.behavior
+    if behavior.pessimism and config.model.ensemble == 1:
+        yield f"behavior.pessimism={behavior.pessimism:g} needs several heads that can disagree: model.ensemble=4, not 1"
+    if behavior.anchor and not config.optim.average_updates:
+        yield f"behavior.anchor={behavior.anchor:g} needs an averaged policy to stay near: optim.average_updates=1000, not 0"
+
+
 def _modes(config: Config) -> Iterator[str]:
     mode = config.mode
     if mode is Mode.dreamer and config.from_ is None:
@@ -116,6 +124,6 @@ def validate(config: Config) -> None:
         UserError: the first value that is impossible, with what would be valid.
     """
     check_ranges(config)
-    for check in (_architecture, _images, _data, _modes, _pacing, _names):
+    for check in (_architecture, _images, _data, _behavior, _modes, _pacing, _names):
         for message in check(config):
             raise UserError(message)

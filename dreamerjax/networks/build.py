@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
 from dreamerjax.config.schema import BinSpacing, ModelConfig
 from dreamerjax.core.types import EnvSpec
 from dreamerjax.networks.encoder import Encoder
-from dreamerjax.networks.heads import Decoder, Head, actor_head
+from dreamerjax.networks.heads import Decoder, Head, actor_head, head_ensemble
 from dreamerjax.networks.loops import Loops, loops_for
 from dreamerjax.networks.rssm import RSSM
 from dreamerjax.ops import scalars
@@ -25,11 +26,12 @@ class Networks:
     unimix: float
     std_range: tuple[float, float]
     standardize: bool
+    ensemble: int  # reward and continue heads; more than one put an axis before their outputs, see `world_model.members`
     encoder: Encoder
     rssm: RSSM
     decoder: Decoder
-    reward: Head
-    continue_: Head
+    reward: nn.Module
+    continue_: nn.Module
     actor: Head
     critic: Head
     loops: Loops
@@ -46,6 +48,7 @@ def build_networks(spec: EnvSpec, config: ModelConfig) -> Networks:
         unimix=config.unimix,
         std_range=(config.min_std, config.max_std),
         standardize=config.standardize,
+        ensemble=config.ensemble,
         encoder=Encoder(spec.observations, units, config.encoder_layers, config.cnn_depth, dtype=dtype),
         rssm=RSSM(
             deter=config.deter,
@@ -59,8 +62,8 @@ def build_networks(spec: EnvSpec, config: ModelConfig) -> Networks:
             dtype=dtype,
         ),
         decoder=Decoder(spec.observations, units, config.decoder_layers, config.cnn_depth, dtype=dtype),
-        reward=Head(units, config.reward_layers, config.bins.count, scale=0.0, dtype=dtype),
-        continue_=Head(units, config.continue_layers, 1, dtype=dtype),
+        reward=head_ensemble(config.ensemble, units, config.reward_layers, config.bins.count, scale=0.0, dtype=dtype),
+        continue_=head_ensemble(config.ensemble, units, config.continue_layers, 1, dtype=dtype),
         actor=actor_head(spec.action, units, config.actor_layers, dtype),
         critic=Head(units, config.critic_layers, config.bins.count, scale=0.0, dtype=dtype),
         loops=loops_for(jax.default_backend()),

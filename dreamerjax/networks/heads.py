@@ -56,6 +56,15 @@ class Head(nn.Module):
         return Linear(self.size, scale=self.scale, dtype=self.dtype, name="out")(hidden)
 
 
+def head_ensemble(members: int, *sizes: int, **options: Any) -> nn.Module:
+    """One `Head` of these sizes, or several that differ in their initial weights: feature [..., F] to [members, ..., size]."""
+    module: Any = Head
+    if members > 1:
+        module = nn.vmap(Head, {"params": 0}, {"params": True}, in_axes=None, out_axes=0, axis_size=members)
+    head: nn.Module = module(*sizes, **options)
+    return head
+
+
 def actor_head(spec: ActionSpec, units: int, layers: int, dtype: Any = jnp.float32) -> Head:
     """Logits of all components side by side, or raw mean and raw standard deviation; almost uniform at the start."""
     size = spec.encoded_size if spec.is_discrete else 2 * spec.dimensions

@@ -140,3 +140,12 @@ def normal_entropy(std: jax.Array) -> jax.Array:
     """Entropy of a diagonal normal in nats, sum_a 1/2 ln(2 pi e std_a^2): [..., A] -> [...]."""
     chex.assert_axis_dimension_gt(std, -1, 0, custom_message="A dimensions: [..., A]")
     return jnp.sum(jnp.log(std) + 0.5 * math.log(2 * math.pi * math.e), -1)
+
+
+def normal_kl(p: tuple[jax.Array, jax.Array], q: tuple[jax.Array, jax.Array]) -> jax.Array:
+    """KL(p || q) of diagonal normals (mean, std) in nats: [..., A] all four -> [...], summed over the last axis."""
+    chex.assert_equal_shape([*p, *q], custom_message="means and stds of p and q")
+    chex.assert_axis_dimension_gt(p[0], -1, 0, custom_message="A dimensions: [..., A]")
+    (mean, std), (other_mean, other_std) = p, q
+    ratio = jnp.square(std / other_std)
+    return 0.5 * jnp.sum(ratio + jnp.square((mean - other_mean) / other_std) - 1.0 - jnp.log(ratio), -1)

@@ -82,14 +82,14 @@ def seen(*lead: int, size: int = 3) -> dict[str, Any]:
 
 
 DREAM = Dream(zeros(H + 1, N, F), integers(H, N, 1))
-TARGETS = DreamTargets(zeros(H, N), zeros(H + 1, N), zeros(H + 1, N), zeros(H, N), zeros(H, N))
+TARGETS = DreamTargets(zeros(H, N), zeros(H + 1, N), zeros(H + 1, N), zeros(H, N), zeros(H, N), zeros(H, N))
 SMALL = CriticTargets(zeros(N), zeros(N), zeros(N))
 NOISE = Noise(zeros(T, B, S), integers(T, B), zeros(H, T, B, 1), zeros(H, T, B, S))
 FILTERED = Posterior(latent(T, B), zeros(T, B, S, K))
 READ = FilterInputs(seen(T, B), zeros(T, B, 3), booleans(T, B))
 NOW = ProjectedInputs(zeros(B, D), zeros(B, HIDDEN), booleans(B))
 
-of = {name: partial(getattr(action_distribution, name), NETWORKS) for name in ("sample", "mode", "log_prob_and_entropy")}
+of = {name: partial(getattr(action_distribution, name), NETWORKS) for name in ("sample", "mode", "log_prob_and_entropy", "kl")}
 normal_mode = partial(action_distribution.mode, NORMAL)
 value = partial(actor_critic.value, NETWORKS, STATE.params["critic"])
 centered = partial(actor_critic.advantages, centered=True)
@@ -99,6 +99,8 @@ prior_step = partial(world_model.prior_step, NETWORKS, MODEL)
 observe = partial(world_model.observe, NETWORKS, MODEL)
 project_inputs = partial(world_model.project_inputs, NETWORKS, MODEL)
 reward_and_continue = partial(world_model.reward_and_continue, NETWORKS, MODEL)
+ensemble_logits = partial(world_model.ensemble_logits, NETWORKS, MODEL)
+disagreement = partial(world_model.disagreement, NETWORKS, MODEL)
 class_indices = partial(world_model.class_indices, NETWORKS)
 encode_action = partial(world_model.encode_action, NETWORKS)
 critic_loss = partial(losses.critic_loss, NETWORKS, STATE.params["critic"])
@@ -179,6 +181,7 @@ REFUSED: list[tuple[str, Callable[..., Any], tuple[Any, ...], str]] = [
     ("mode_of_a_normal", normal_mode, (zeros(N, 2),), "outputs"),
     ("log_prob_outputs", of["log_prob_and_entropy"], (zeros(N, 4), integers(N, 1)), "outputs"),
     ("log_prob_actions", of["log_prob_and_entropy"], (zeros(N, 3), integers(1, 1)), r"\[..., C\]"),
+    ("kl_of_other_policies", of["kl"], (zeros(N, 3), zeros(1, 3)), "outputs, others"),
     ("feature_ranks", world_model.feature, (Latent(zeros(N, D), zeros(N, S * K)),), "latent"),
     ("feature_leads", world_model.feature, (Latent(zeros(N, D), zeros(1, S, K)),), "latent"),
     ("class_indices", class_indices, (Latent(zeros(N, D), zeros(N, K, S)),), "latent"),
@@ -198,6 +201,8 @@ REFUSED: list[tuple[str, Callable[..., Any], tuple[Any, ...], str]] = [
     ("observe_start", observe, (READ, latent(1), zeros(T, B, S)), "latent"),
     ("observe_uniform", observe, (READ, latent(B), zeros(B, T, S)), "shape"),
     ("reward_and_continue", reward_and_continue, (zeros(N, D),), "features"),
+    ("ensemble_logits", ensemble_logits, (zeros(N, D),), "features"),
+    ("disagreement", disagreement, (zeros(N, D),), "features"),
     ("undiscounted", world_model.undiscounted, (zeros(N), zeros(N)), "gamma"),
     ("imagine_starts", imagine, (latent(N), DreamNoise(zeros(H, 1, 1), zeros(H, 1, S))), "N starts"),
     ("imagine_noise", imagine, (latent(N), DreamNoise(zeros(H, N, 1), zeros(H + 1, N, S))), "noise"),

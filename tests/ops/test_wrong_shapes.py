@@ -84,6 +84,8 @@ REFUSED: list[tuple[str, Callable[..., Any], tuple[Any, ...], str]] = [
     ("bounded_normal_bounds", distributions.bounded_normal_params, (zeros(4), zeros(4), zeros(4), 1.0), "low, high"),
     ("normal_log_prob", distributions.normal_log_prob, (zeros(4, 2), zeros(4, 2), zeros(2)), "x, mean, std"),
     ("normal_log_prob_scalar", distributions.normal_log_prob, (zeros(), zeros(), zeros()), "A dimensions"),
+    ("normal_kl_shapes", distributions.normal_kl, ((zeros(2), zeros(2)), (zeros(2), zeros(1))), "means and stds"),
+    ("normal_kl_scalars", distributions.normal_kl, ((zeros(), zeros()), (zeros(), zeros())), "A dimensions"),
     ("normal_entropy_scalar", distributions.normal_entropy, (zeros(),), "A dimensions"),
     ("returns", returns.lambda_returns, (zeros(6, 2), zeros(5, 2), zeros(6, 2), zeros(2), 0.9), "rewards, continues, values"),
     ("returns_bootstrap", returns.lambda_returns, (*[zeros(6, 2)] * 4, 0.9), "bootstrap"),
