@@ -139,7 +139,10 @@ def words(report: CalibrationReport, episodes: int, *, extra: bool) -> str:
         f"continue bias {gap[f'continue_bias/{worst:02d}']:+.4f}; KL {gap['kl']:.3f} nats",
     ]
     if "open_loop_error" in gap:
-        lines.append(f"open loop: error {gap['open_loop_error']:.2f} standard deviations after {SCORED} steps")
+        lines.append(
+            f"open loop: error {gap['open_loop_error']:.2f} standard deviations after {SCORED} steps; "
+            f"if nothing changed, {gap['open_loop_unchanged']:.2f}"
+        )
     if "open_loop_image_error" in gap:
         error = gap["open_loop_image_error"]
         lines.append(f"open loop of images: error {error:.2f} of that of the episode's mean image after {SCORED} steps")

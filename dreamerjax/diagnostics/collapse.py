@@ -14,12 +14,28 @@ CLEAR = 2 / 3  # a finding ends when its level is this low, so that it does not 
 SUSTAINED = 8  # logs in a row, 200 updates by default, before a condition seen in single logs counts
 
 
+COMPARED = 2  # evaluations, or comparisons with reality, in a row: one may be of an agent that has just become better
+GATES = ("focus", "camp", "kl_pause")  # of pacing
+
+
 @dataclass(frozen=True)
 class WatchSettings:
     """What the detectors must know of the run."""
 
     free_nats: float  # loss.free_nats, in nats
     clip: bool  # whether loss.free_bits is `clip`: no gradient below the threshold
+    gates: frozenset[str] = frozenset()  # those of GATES that the run's settings can turn on
+
+
+def watch_settings(settings: Mapping[str, Any]) -> WatchSettings:
+    """Of a run's configuration by dotted keys."""
+    gates = {
+        "focus": settings["pacing.focus_threshold"],
+        "camp": settings["pacing.camp_ratio"],
+        "kl_pause": settings["pacing.kl_spike"] == "pause",
+    }
+    on = frozenset(name for name, is_on in gates.items() if is_on)
+    return WatchSettings(settings["loss.free_nats"], clip=settings["loss.free_bits"] == "clip", gates=on)
 
 
 @dataclass(frozen=True)
@@ -77,6 +93,8 @@ class CollapseWatch:
         on_free_bits = detectors.dynamics_on_free_bits(settings.free_nats, settings.clip)
         self._cases = [
             _Case("evaluation_falls_while_values_rise", evaluations.EvaluationFalls()),
+            _Case("evaluations_oscillate", evaluations.EvaluationsOscillate()),
+            _Case("worse_than_random", evaluations.WorseThanRandom(), COMPARED + 1),
             _Case("critic_saturates", evaluations.CriticSaturates()),
             _Case("actor_loss_climbs", trends.ActorLossClimbs()),
             _Case("kl_spike", trends.KLSpike()),
@@ -86,7 +104,12 @@ class CollapseWatch:
             _Case("continue_crash", detectors.continue_crash, SUSTAINED),
             _Case("dynamics_on_free_bits", on_free_bits, SUSTAINED),
             _Case("delusional_dreams", trends.DelusionalDreams()),
-            _Case("focus_always_on", trends.FocusAlwaysOn()),
+            _Case("critic_underestimates", detectors.critic_underestimates, COMPARED),
+            _Case("dreams_end_early", detectors.dreams_end_early, COMPARED),
+            _Case("open_loop_worse_than_no_change", detectors.open_loop_worse_than_no_change, COMPARED),
+            _Case("replay_without_failures", trends.ReplayWithoutFailures()),
+            *[_Case(f"{gate}_always_on", trends.GateAlwaysOn(gate)) for gate in GATES],
+            *[_Case(f"{gate}_never_on", trends.GateNeverOn(gate)) for gate in GATES if gate in settings.gates],
         ]
 
     def observe(self, record: Mapping[str, float]) -> list[Finding]:

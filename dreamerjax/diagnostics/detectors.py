@@ -15,8 +15,11 @@ POSTERIOR_RANDOMNESS = 0.96  # 0.97 to 0.98 with a representation weight of 0.99
 # sound runs begin at 0.94 and fall to about 0.5 (experiments/representation_unimix)
 RANDOMNESS = 0.02  # of the entropy's range: about 0 was a collapse (#01-05b); ln 2 times 0.38 was merely low (#01-15b)
 CONTINUE_SHARE = 0.5  # of what the batch implies; 0.001 where about 0.9 was true (#01-15a)
-FRESH_UPDATES = 200  # until then the continue head has not learned that episodes go on: it starts from a coin toss
+FRESH_UPDATES = 200  # until then dreams are of a model that has not learned: its continue head starts from a coin toss
 FREE_BITS_TOLERANCE = 1e-4  # relative: the loss sat on exactly 1.0 (#01-15a); a mean with one step above lies further off
+RETURN_SHORTFALL = 0.5  # of the real return, or of 1 where that is smaller: 14 where 38 followed is 63% (#01-15b)
+CONTINUE_BIAS = 0.25  # probability: 0.001 went on after 3 steps where nearly all did (#01-15a); sound runs: within 0.1
+MUCH_CHANGES = 1.0  # standard deviations of an episode, in 15 steps
 
 
 @dataclass(frozen=True)
@@ -81,3 +84,35 @@ def dynamics_on_free_bits(free_nats: float, clip: bool) -> Detector:
         return Reading(float(holds), f"the dynamics loss is {loss:.4g}, the free nats, over a KL of {kl:.3g}: no gradient")
 
     return read
+
+
+def critic_underestimates(record: Record) -> Reading | None:
+    """Dreams promise far less than the same policy really gets: the critic lags behind it (#01-15b)."""
+    imagined, real = record.get("gap/return_imagined"), record.get("gap/return_real")
+    if imagined is None or real is None or record["update"] < FRESH_UPDATES:
+        return None
+    shortfall = (real - imagined) / max(1.0, abs(real))
+    return Reading(shortfall / RETURN_SHORTFALL, f"dreams promise a return of {imagined:.4g} where {real:.4g} follows")
+
+
+def dreams_end_early(record: Record) -> Reading | None:
+    """Imagined episodes are over while real ones, from the same states under the same policy, go on (#01-15a)."""
+    prefix = "gap/continue_bias/"
+    biases = {name.removeprefix(prefix): bias for name, bias in record.items() if name.startswith(prefix)}
+    if not biases or record["update"] < FRESH_UPDATES:
+        return None
+    step = min(biases, key=lambda name: biases[name])
+    evidence = f"{-biases[step]:.0%} fewer dreams than real episodes go on after step {int(step)}"
+    return Reading(-biases[step] / CONTINUE_BIAS, evidence)
+
+
+def open_loop_worse_than_no_change(record: Record) -> Reading | None:
+    """The model predicts observations worse than saying that nothing changes would, though much does change.
+
+    Where a policy holds everything still, saying so is hard to beat: a sound run that had solved CartPole was at 1.7 and 0.8.
+    """
+    error, unchanged = record.get("gap/open_loop_error"), record.get("gap/open_loop_unchanged")
+    if error is None or unchanged is None or record["update"] < FRESH_UPDATES:
+        return None
+    evidence = f"the open loop is {error:.3g} standard deviations off, the last observation {unchanged:.3g}"
+    return Reading(error / unchanged if unchanged >= MUCH_CHANGES else 0.0, evidence)

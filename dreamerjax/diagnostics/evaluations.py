@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Sequence
 from itertools import islice
 from statistics import fmean, median
 from typing import NamedTuple
@@ -19,6 +20,7 @@ VALUE_LOGS = 4  # of which the median is the level of the values: one log is noi
 LIMIT_SHARE, LIMIT_LOGS = 0.25, 8  # a critic at its largest value was stuck (#01-20a); a healthy one has a share of 0
 FLAT, FLAT_LOGS, FLAT_PARTS = 0.01, 40, 4  # 147 from 20k to 25k (#01-20a): 1,000 updates, in parts whose means hardly differ
 RETURNS_CHANGE = 0.2  # 500 to 363 in 1,000 updates (#01-20a)
+SWING_EVALUATIONS, FALLS = 20, 2  # 400, 125, 300, 40 (#01-18a); 488, 259, 364, 261 (#01-20c); one fall is no oscillation
 EPISODES = 10  # training episodes in each half of the window: with fewer, a change of their mean is chance
 
 
@@ -92,6 +94,59 @@ class EvaluationFalls:
 def _better(one: Evaluation | None, other: Evaluation) -> Evaluation:
     """The evaluation with the larger return, the first of equals."""
     return other if one is None or other.mean_return > one.mean_return else one
+
+
+class WorseThanRandom:
+    """Not one evaluated episode is as good as the random policy's mean (#12-31b, #01-15a).
+
+    Greedy alone it would say little: an actor that has learned nothing yet always does the same.
+    """
+
+    def __init__(self) -> None:
+        self._random: float | None = None
+
+    def __call__(self, record: Record) -> Reading | None:
+        self._random = record.get("baseline/return_mean", self._random)
+        best = [record[name] for name in ("eval/greedy/return_max", "eval/sampled/return_max") if name in record]
+        if self._random is None or not best:
+            return None
+        evidence = (
+            f"the best evaluated episode has a return of {max(best):.4g}, the random policy {self._random:.4g} on average"
+        )
+        return Reading(float(max(best) < self._random), evidence)
+
+
+class EvaluationsOscillate:
+    """Evaluations fall, rise and fall again, whatever values and gates do (#01-18a, #01-20c).
+
+    A fall counts if it is clear beside the spread of the episodes of an evaluation.
+    """
+
+    def __init__(self) -> None:
+        self._baseline = Baseline()
+        self._evaluations: deque[tuple[float, float]] = deque(maxlen=SWING_EVALUATIONS)  # (mean, standard deviation)
+
+    def __call__(self, record: Record) -> Reading | None:
+        self._baseline.observe(record)
+        if "eval/greedy/return_mean" not in record:
+            return None
+        self._evaluations.append((record["eval/greedy/return_mean"], record.get("eval/greedy/return_std", 0.0)))
+        means, deviations = zip(*self._evaluations, strict=True)
+        gain = self._baseline.gain(max(means))
+        least = max(EVALUATION_FALL * gain, median(deviations))
+        count = _falls(means, least) if gain else 0
+        evidence = f"of the last {len(means)} evaluations, from {min(means):.4g} to {max(means):.4g}, {count} fell by"
+        return Reading(count / FALLS, f"{evidence} {least:.4g} or more and were followed by as large a rise but for the last")
+
+
+def _falls(values: Sequence[float], least: float) -> int:
+    """How often a curve falls by at least so much, each time but the first after it has risen by as much again."""
+    count, falling, edge = 0, False, values[0]
+    for value in values:
+        edge = min(edge, value) if falling else max(edge, value)
+        if abs(value - edge) >= least:
+            count, falling, edge = count + (not falling), not falling, value
+    return count
 
 
 class CriticSaturates:

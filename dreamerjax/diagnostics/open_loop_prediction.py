@@ -52,9 +52,11 @@ class OpenLoopPredictor:
             return None, {}
         scored, shown = np.clip(counts, 1, SCORED) - 1, int(np.argmax(np.minimum(counts, SCORED)))
         vectors, images = self._predicted(params, episodes, rng, scored, shown)
-        errors: dict[str, list[float]] = {"gap/open_loop_error": [], "gap/open_loop_image_error": []}
+        errors: dict[str, list[float]] = {f"gap/open_loop_{name}": [] for name in ("error", "unchanged", "image_error")}
         for index in (counts > 0).nonzero()[0].tolist():
-            errors["gap/open_loop_error"] += _vector_error(vectors, episodes[index], index, scored[index])
+            for error, unchanged in _vector_errors(vectors, episodes[index], index, scored[index]):
+                errors["gap/open_loop_error"].append(error)
+                errors["gap/open_loop_unchanged"].append(unchanged)
             errors["gap/open_loop_image_error"] += _image_errors(images, episodes[index], index, scored[index])
         known = {name: np.array(found)[np.isfinite(found)] for name, found in errors.items()}
         metrics = {name: float(found.mean()) for name, found in known.items() if found.size}
@@ -95,13 +97,15 @@ def _shown(vectors: Arrays, pictures: Arrays, episode: PlayedEpisode, index: int
     )
 
 
-def _vector_error(vectors: Arrays, episode: PlayedEpisode, index: int, step: int) -> Iterator[float]:
-    """One error over all vector observations, if there are any."""
+def _vector_errors(vectors: Arrays, episode: PlayedEpisode, index: int, step: int) -> Iterator[tuple[float, float]]:
+    """One error over all vector observations, if there are any, and that of the last observation of the context."""
     if names := list(vectors):
         dreams = np.concatenate([vectors[name][step, index] for name in names], axis=-1)
-        real = np.concatenate([episode.observations[name][CONTEXT + step] for name in names])
+        last, real = (
+            np.concatenate([episode.observations[name][at] for name in names]) for at in (CONTEXT - 1, CONTEXT + step)
+        )
         std = np.concatenate([episode.observations[name].std(axis=0) for name in names])
-        yield model_bias.open_loop_error(dreams, real, std)
+        yield model_bias.open_loop_error(dreams, real, std), model_bias.open_loop_error(last[None], real, std)
 
 
 def _image_errors(images: Arrays, episode: PlayedEpisode, index: int, step: int) -> Iterator[float]:

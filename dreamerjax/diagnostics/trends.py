@@ -19,7 +19,9 @@ KL_LOGS, KL_BEFORE, KL_BEFORE_LEAST = 4, 200, 20  # 5,000 updates before: the sp
 RETURN_EXCESS = (
     0.5  # of the real return, or of 1 where that is smaller: dream values tripled while episodes got 40% shorter (#01-17c)
 )
-FOCUS_SHARE, FOCUS_LOGS = 0.5, 40  # always on: 1,000 updates without an actor-critic (#01-18b)
+GATE_SHARE, GATE_LOGS = 0.5, 40  # always on: 1,000 updates without an actor-critic (#01-18b)
+IDLE_LOGS = 200  # 5,000 updates: none of the gates came on in 17,200 (#01-18a)
+REPLAY_LOGS = 40  # 1,000 updates without an end; one log alone may have none by chance
 
 
 class ActorLossClimbs:
@@ -87,18 +89,54 @@ class DelusionalDreams:
         return Reading(excess / RETURN_EXCESS, f"dreams promise a return of {imagined:.4g} where {real:.4g} follows{kl}")
 
 
-class FocusAlwaysOn:
-    """The world-model focus mode hardly ever ends: the actor-critic does not learn (#01-18b)."""
+class ReplayWithoutFailures:
+    """Batches hold no end of an episode any more, though episodes did end: the continue head forgets what a failure is."""
 
     def __init__(self) -> None:
-        self._focus: deque[float] = deque(maxlen=FOCUS_LOGS)
+        self._ended = False
+        self._without: deque[bool] = deque(maxlen=REPLAY_LOGS)
 
     def __call__(self, record: Record) -> Reading | None:
-        if "pacing/focus" not in record:
+        rate = record.get("batch/terminal_rate")
+        if rate is None:
             return None
-        self._focus.append(record["pacing/focus"])
-        if len(self._focus) < FOCUS_LOGS:
+        self._ended |= rate > 0
+        self._without.append(self._ended and rate == 0)
+        evidence = f"no end of an episode in the batches of {REPLAY_LOGS} logs, where earlier ones had some"
+        return Reading(sum(self._without) / REPLAY_LOGS, evidence)
+
+
+class GateAlwaysOn:
+    """A gate of pacing hardly ever ends: actor and critic do not learn (#01-18b)."""
+
+    def __init__(self, gate: str) -> None:
+        """Of `pacing/<gate>`."""
+        self._name, self._on = gate, deque[float](maxlen=GATE_LOGS)
+
+    def __call__(self, record: Record) -> Reading | None:
+        if f"pacing/{self._name}" not in record:
             return None
-        share = fmean(self._focus)
-        evidence = f"the focus on the world model was on for {share:.0%} of the last {FOCUS_LOGS} logs"
-        return Reading(share / FOCUS_SHARE, evidence)
+        self._on.append(record[f"pacing/{self._name}"])
+        if len(self._on) < GATE_LOGS:
+            return None
+        share = fmean(self._on)
+        return Reading(share / GATE_SHARE, f"pacing/{self._name} was on for {share:.0%} of the last {GATE_LOGS} logs")
+
+
+class GateNeverOn:
+    """A gate that is set has never come on, so that the run is one without it (#01-18a)."""
+
+    def __init__(self, gate: str) -> None:
+        """Of `pacing/<gate>`, which the run's settings can turn on."""
+        self._name, self._logs, self._came_on = gate, 0, False
+        self._surprise = f"wm/surprise/{'kl_dyn' if gate == 'kl_pause' else 'total'}_log_ratio"
+        self._most = 0.0
+
+    def __call__(self, record: Record) -> Reading | None:
+        if f"pacing/{self._name}" not in record:
+            return None
+        self._logs += 1
+        self._came_on |= record[f"pacing/{self._name}"] > 0
+        self._most = max(self._most, record.get(self._surprise, 0.0))
+        evidence = f"pacing/{self._name} was never on in {self._logs} logs; {self._surprise} was at most {self._most:.3g}"
+        return Reading(0.0 if self._came_on else self._logs / IDLE_LOGS, evidence)

@@ -130,6 +130,10 @@ def _times(factor: float) -> Callable[[object], str | None]:
     return lambda value: f"{factor * value:.3g}" if isinstance(value, int | float) else None
 
 
+def _power(exponent: float) -> Callable[[object], str | None]:
+    return lambda value: f"{value**exponent:.3g}" if isinstance(value, int | float) else None
+
+
 def _fixed(new: str) -> Callable[[object], str | None]:
     return lambda _: new
 
@@ -157,7 +161,18 @@ SETTINGS: dict[str, tuple[tuple[str, Callable[[object], str | None], str], ...]]
     "evaluation_falls_while_values_rise": (("optim.actor_lr", _times(0.5), "the actor exploits its model"),),
     "delusional_dreams": (("optim.actor_lr", _times(0.5), "dreams promise more than follows"),),
     "kl_spike": (("optim.model_lr", _times(0.5), "prior and posterior drifted apart"),),
+    "critic_underestimates": (("behavior.slow_regularizer", _times(0.1), "the critic lags behind what the policy gets"),),
+    "worse_than_random": (("behavior.entropy", _times(3), "the policy is worse than chance"),),
+    "evaluations_oscillate": (("optim.actor_lr", _times(0.5), "what was learned is lost again and again"),),
+    "dreams_end_early": (("loss.free_nats", _times(0.1), "dreams end sooner than episodes: the prior does not learn"),),
+    "open_loop_worse_than_no_change": (("size", _fixed("size1m"), "the model predicts worse than that nothing changes"),),
+    "replay_without_failures": (("replay.capacity", _doubled, "the replay holds no failure any more"),),
     "focus_always_on": (("pacing.focus_threshold", _times(2), "the actor and critic are hardly trained"),),
+    "camp_always_on": (("pacing.camp_ratio", _power(2), "the actor and critic are hardly trained"),),
+    "kl_pause_always_on": (("pacing.kl_spike_factor", _power(2), "the actor and critic are hardly trained"),),
+    "focus_never_on": (("pacing.focus_threshold", _times(0.5), "the gate does nothing"),),
+    "camp_never_on": (("pacing.camp_ratio", _power(0.5), "the gate does nothing"),),
+    "kl_pause_never_on": (("pacing.kl_spike_factor", _power(0.5), "the gate does nothing"),),
     "fell": (("optim.actor_lr", _times(0.5), "it lost what it had learned"),),
     "rising": (("train.steps", _doubled, "it was still learning; resume it"),),
     "model_is_lost": (("size", _fixed("size1m"), "the model predicts no better than the mean, 15 steps ahead"),),

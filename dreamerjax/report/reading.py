@@ -11,10 +11,10 @@ from typing import Any
 import yaml
 
 from dreamerjax.config.flat import flatten
-from dreamerjax.config.schema import Config, FreeBits
+from dreamerjax.config.schema import Config
 from dreamerjax.core.files import read_json_object
 from dreamerjax.core.run_directory import RunDirectory
-from dreamerjax.diagnostics.collapse import CollapseWatch, WatchSettings
+from dreamerjax.diagnostics.collapse import CollapseWatch, watch_settings
 from dreamerjax.diagnostics.verdict import Standards, judge_run
 from dreamerjax.report.words import whole
 from dreamerjax.storage.logger import EPISODE_RETURN, WALL_CLOCK, read_sound_metrics
@@ -112,9 +112,7 @@ def recorded_figures(records: Sequence[dict[str, float]], stop_at_return: float 
 
 def watched(records: Sequence[dict[str, float]], config: dict[str, Any]) -> list[dict[str, Any]]:
     """The findings that the collapse watch has in these metrics."""
-    defaults = flatten(Config())
-    free_nats, free_bits = (config.get(key, defaults[key]) for key in ("loss.free_nats", "loss.free_bits"))
-    watch = CollapseWatch(WatchSettings(free_nats, clip=free_bits == FreeBits.clip.name))
+    watch = CollapseWatch(watch_settings(flatten(Config()) | config))
     for record in records:
         watch.observe(record)
     return watch.summary()

@@ -14,16 +14,16 @@ import numpy as np
 from dreamerjax.agent.policy import Policy
 from dreamerjax.agent.state import BEHAVIOR_LOSSES, Hyper, Params, hyper_from_config, state_from_dict, state_to_dict
 from dreamerjax.config.cli import config_from_yaml, config_to_yaml, run_name
-from dreamerjax.config.flat import walk
+from dreamerjax.config.flat import flatten, walk
 from dreamerjax.config.keys import written
-from dreamerjax.config.schema import Config, FreeBits, Mode
+from dreamerjax.config.schema import Config, Mode
 from dreamerjax.core.errors import UserError
 from dreamerjax.core.files import write_text
 from dreamerjax.core.run_directory import RunDirectory, collect_meta
 from dreamerjax.core.stopping import Stop
 from dreamerjax.core.types import ActFunction
 from dreamerjax.data.collector import Collector
-from dreamerjax.diagnostics.collapse import CollapseWatch, WatchSettings
+from dreamerjax.diagnostics.collapse import CollapseWatch, watch_settings
 from dreamerjax.envs import Source, descriptions
 from dreamerjax.envs.random_rollouts import random_policy
 from dreamerjax.storage import compatibility
@@ -117,7 +117,7 @@ class RunState:
         return RunDirectory.create(config.run.root, run_name(config), config_to_yaml(config), meta)
 
     def _new_watch(self) -> CollapseWatch:
-        return CollapseWatch(WatchSettings(self.config.loss.free_nats, clip=self.config.loss.free_bits is FreeBits.clip))
+        return CollapseWatch(watch_settings(flatten(self.config)))
 
     def follow(self, acting: dict[str, Params]) -> None:
         """Collect with these parameters from now on, unless the policy was given from elsewhere."""

@@ -14,7 +14,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from dreamerjax.diagnostics.collapse import CollapseWatch, Finding, WatchSettings
+from dreamerjax.config.flat import flatten
+from dreamerjax.config.schema import Config
+from dreamerjax.diagnostics.collapse import GATES, CollapseWatch, Finding, WatchSettings, watch_settings
 
 Points = Sequence[tuple[float, float]]  # (update, value)
 Record = dict[str, float]
@@ -275,8 +277,103 @@ def test_dreams_of_costs_are_delusional_when_they_promise_less_cost(imagined: fl
 def test_focus_of_january_18_is_always_on() -> None:
     (finding,) = watch(constant(2_000, pacing__focus=1.0))
     assert (finding.name, finding.update) == ("focus_always_on", 1_000)
-    assert finding.evidence == "the focus on the world model was on for 100% of the last 40 logs"
+    assert finding.evidence == "pacing/focus was on for 100% of the last 40 logs"
     assert watch(constant(2_000, pacing__focus=0.45)) == []
+
+
+@pytest.mark.parametrize("gate", GATES)
+def test_gates_of_january_18_that_never_come_on(gate: str) -> None:
+    """Surprise stayed below the threshold of 0.05 for 17,200 updates (#01-18a)."""
+    surprise = "kl_dyn" if gate == "kl_pause" else "total"
+    idle = constant(17_200, **{f"pacing__{gate}": 0.0, f"wm__surprise__{surprise}_log_ratio": 0.04})
+    (finding,) = watch(idle, WatchSettings(0.1, clip=True, gates=frozenset({gate})))
+    assert (finding.name, finding.update) == (f"{gate}_never_on", 5_000)
+    assert finding.evidence == f"pacing/{gate} was never on in 200 logs; wm/surprise/{surprise}_log_ratio was at most 0.04"
+    assert watch(idle) == []
+    once = [record | {f"pacing/{gate}": 0.04} if record["update"] == 4_000 else record for record in idle]
+    assert watch(once, WatchSettings(0.1, clip=True, gates=frozenset({gate}))) == []
+
+
+def test_the_watch_knows_which_gates_are_set() -> None:
+    settings = flatten(Config())
+    assert watch_settings(settings).gates == frozenset()
+    gates = {"pacing.focus_threshold": 0.1, "pacing.camp_ratio": 1.2, "pacing.kl_spike": "pause"}
+    assert watch_settings(settings | gates).gates == set(GATES)
+
+
+def evaluated(greedy: Points, **more: float) -> list[Record]:
+    """The random policy's 22, and evaluations (step, mean), each with more of it."""
+    named = {name.replace("__", "/"): value for name, value in more.items()}
+    return [BASELINE, *({GREEDY: value, "env_step": step, "update": step} | named for step, value in greedy)]
+
+
+def test_worse_than_random_as_on_december_31() -> None:
+    greedy = [(2_500, 9.0), (7_500, 9.8), (15_000, 9.4), (25_000, 16.8)]
+    (finding,) = watch(evaluated(greedy, eval__greedy__return_max=11.0, eval__sampled__return_max=14.0))
+    evidence = "the best evaluated episode has a return of 14, the random policy 22 on average, in 3 logs in a row"
+    assert finding == Finding("worse_than_random", 15_000, 15_000, evidence)
+    unlearned = evaluated(greedy, eval__greedy__return_max=11.0, eval__sampled__return_max=40.0)
+    assert watch(unlearned) == []  # always one action, when it acts greedily, and any when it does not
+    assert watch(evaluated(greedy[:2], eval__greedy__return_max=11.0)) == []
+
+
+def test_oscillation_of_january_18_and_of_january_20() -> None:
+    steps = (2_000, 4_000, 6_000, 8_000, 13_000, 16_000, 17_200)
+    (finding,) = watch(evaluated(list(zip(steps, (24.0, 400.0, 125.0, 125.0, 300.0, 40.0, 112.0), strict=True))))
+    assert (finding.name, finding.env_step) == ("evaluations_oscillate", 16_000)
+    assert finding.evidence.startswith("of the last 6 evaluations, from 24 to 400, 2 fell by 75.6 or more")
+    ratio_of_4 = [(7_000, 488.0), (10_000, 385.0), (15_000, 259.0), (17_000, 364.0), (18_000, 261.0)]
+    assert begun(evaluated(ratio_of_4)) == {"evaluations_oscillate": 18_000}
+
+
+@pytest.mark.parametrize("greedy", [(81, 380, 206, 500, 500, 500), (500, 129, 421, 486, 453), (100, 200, 170, 300, 280, 320)])
+def test_one_fall_or_small_ones_are_no_oscillation(greedy: Sequence[float]) -> None:
+    assert watch(evaluated([(1_000 * n, value) for n, value in enumerate(greedy)])) == []
+
+
+def test_evaluations_whose_episodes_differ_as_much_do_not_oscillate() -> None:
+    greedy = [(1_000, 500.0), (2_000, 300.0), (3_000, 500.0), (4_000, 300.0)]
+    assert "evaluations_oscillate" in begun(evaluated(greedy, eval__greedy__return_std=100.0))
+    assert watch(evaluated(greedy, eval__greedy__return_std=350.0)) == []
+
+
+def test_critic_of_january_15_underestimates() -> None:
+    (finding,) = watch([gap(1_000, 14.0, 38.0), gap(2_000, 14.0, 38.0)])
+    evidence = "dreams promise a return of 14 where 38 follows, in 2 logs in a row"
+    assert finding == Finding("critic_underestimates", 2_000, 2_000, evidence)
+    assert watch([gap(1_000, 14.0, 38.0), gap(2_000, 25.0, 38.0), gap(3_000, 14.0, 38.0)]) == []
+    assert watch([gap(30, 0.1, 14.4), gap(61, 3.0, 11.7), gap(200, 21.0, 23.4)]) == []  # a run that solved CartPole
+
+
+def test_dreams_that_end_early() -> None:
+    def compared(step: int, *biases: float) -> Record:
+        return {f"gap/continue_bias/{k:02d}": bias for k, bias in enumerate(biases, 1)} | {"env_step": step, "update": step}
+
+    (finding,) = watch([compared(1_000, -0.02, -0.3, -0.4), compared(2_000, -0.02, -0.3, -0.4)])
+    evidence = "40% fewer dreams than real episodes go on after step 3, in 2 logs in a row"
+    assert finding == Finding("dreams_end_early", 2_000, 2_000, evidence)
+    assert watch([compared(step, -0.02, -0.1, 0.5) for step in (1_000, 2_000, 3_000)]) == []
+
+
+def test_a_model_that_predicts_worse_than_no_change() -> None:
+    def predicted(step: int, error: float, unchanged: float = 1.2) -> Record:
+        return {"gap/open_loop_error": error, "gap/open_loop_unchanged": unchanged, "env_step": step, "update": step}
+
+    (finding,) = watch([predicted(1_000, 1.5), predicted(2_000, 1.4)])
+    evidence = "the open loop is 1.4 standard deviations off, the last observation 1.2, in 2 logs in a row"
+    assert finding == Finding("open_loop_worse_than_no_change", 2_000, 2_000, evidence)
+    assert watch([predicted(1_000, 1.5), predicted(2_000, 1.1), predicted(3_000, 1.5)]) == []
+    solved = [(561, 0.841, 0.45), (655, 1.169, 0.777), (749, 1.71, 0.789)]  # where hardly anything moves
+    assert watch([predicted(*compared) for compared in [(93, 2.47, 1.79), (186, 1.28, 1.08), *solved]]) == []
+
+
+def test_a_replay_that_forgot_every_failure() -> None:
+    rate: Points = [(25, 0.05), (3_000, 0.001), (3_025, 0.0), (6_000, 0.0)]
+    (finding,) = watch(logs({"batch/terminal_rate": rate}))
+    assert (finding.name, finding.update) == ("replay_without_failures", 4_000)
+    assert watch(constant(6_000, batch__terminal_rate=0.0)) == []  # a task in which nothing ever fails
+    rare = [record | {"batch/terminal_rate": 1e-4 * (record["update"] % 500 == 0)} for record in constant(6_000, x=0.0)]
+    assert watch(rare) == []
 
 
 def test_a_finding_is_reported_once_and_may_begin_again() -> None:

@@ -7,7 +7,7 @@ import pytest
 from dreamerjax.config.cli import load_config
 from dreamerjax.config.flat import flatten
 from dreamerjax.config.schema import Config
-from dreamerjax.diagnostics.collapse import CollapseWatch, WatchSettings
+from dreamerjax.diagnostics.collapse import GATES, CollapseWatch, WatchSettings
 from dreamerjax.diagnostics.verdict import SETTINGS, RunVerdict, Standards, judge_run
 
 SETTINGS_OF_A_RUN = flatten(Config())
@@ -103,5 +103,5 @@ def test_what_is_advised_can_be_given_to_train() -> None:
             value = new(SETTINGS_OF_A_RUN.get(key)) if key != "pacing.focus_threshold" else new(0.02)
             load_config([f"{key}={value}"])
         assert settings, name
-    watched = {case.name for case in CollapseWatch(WatchSettings(1.0, clip=True))._cases}
+    watched = {case.name for case in CollapseWatch(WatchSettings(1.0, clip=True, gates=frozenset(GATES)))._cases}
     assert watched <= SETTINGS.keys()

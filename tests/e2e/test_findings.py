@@ -39,6 +39,18 @@ def test_an_injected_fault_is_found(tmp_path: Path, capsys: pytest.CaptureFixtur
     assert any(f"{name}: {entry['evidence']}" in text for text in texts(run))
 
 
+def test_one_sick_run_shows_most_of_what_there_is(tmp_path: Path) -> None:
+    """Dreams end at once, the actor takes one action, the model has learned nothing: the metrics are those of a real run."""
+    faults = ("loss.scales.continue_=0", "optim.actor_lr=0.1", "behavior.entropy=0", "optim.model_lr=0")
+    looks = ("train.log_every=1", "train.train_ratio=64", "train.eval_every=30", "monitor.dreams_every=30")
+    long = ("train.random_steps=120", "train.steps=270", "train.checkpoint_every=0")
+    gates = ("pacing.focus_threshold=100", "monitor.surprise_beta=0.5")
+    assert trials.run_here(tmp_path, *long, *looks, *faults, *gates) == 0
+    found = {entry["name"] for entry in trials.summary(trials.only_run(tmp_path))["findings"]}
+    assert {"worse_than_random", "critic_underestimates", "dreams_end_early", "focus_never_on"} <= found
+    assert "open_loop_worse_than_no_change" in found
+
+
 def test_a_sound_run_has_no_findings(reference: Path) -> None:
     assert trials.summary(reference)["findings"] == []
 

@@ -15,7 +15,7 @@ import pytest
 from dreamerjax.config.cli import config_to_yaml, load_config, main
 from dreamerjax.core.files import write_json
 from dreamerjax.core.run_directory import RunDirectory
-from dreamerjax.diagnostics.collapse import CollapseWatch, WatchSettings
+from dreamerjax.diagnostics.collapse import GATES, CollapseWatch, WatchSettings
 from dreamerjax.report import __main__, media
 from dreamerjax.report.charts import PANELS, draw_panel, learning_curve, thinned
 from dreamerjax.report.glossary import Glossary, metrics_page, read_glossary
@@ -389,7 +389,7 @@ def test_every_metric_and_finding_is_explained_once_in_the_documentation() -> No
     for panel in PANELS:
         for name in panel.all_metrics:
             assert glossary.metric(name) is not None, name
-    watch = CollapseWatch(WatchSettings(0.1, clip=True))
+    watch = CollapseWatch(WatchSettings(0.1, clip=True, gates=frozenset(GATES)))
     assert glossary.findings.keys() == {case.name for case in watch._cases}
     assert all(means and advice for means, advice in glossary.findings.values())
     assert read_glossary(Path(os.devnull)) == read_glossary(Path("missing.md")) == Glossary()
