@@ -5,6 +5,9 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 
+# Empty: bytecode is written, also where the surroundings forbid it. Without it each process spends five seconds on compiling imports.
+export PYTHONDONTWRITEBYTECODE :=
+
 PYTHON ?= python3
 ifeq ($(PYTHON),python3)
 VENV ?= .venv

@@ -104,6 +104,13 @@ def updates(
     return state, metrics, latents, jax.tree.map(jnp.copy, acting_params(state.newest))
 
 
+def compiled_updates(networks: Networks, options: UpdateOptions, devices: list[jax.Device]) -> Any:
+    """`updates` over the devices, which share state and batches by their leading axis; the state is donated."""
+    function = partial(updates, networks, options, axis_name=AXIS)
+    axes: dict[str, Any] = {"in_axes": (None, 0, 0), "out_axes": (0, None, 0, None)}
+    return jax.pmap(function, AXIS, **axes, donate_argnums=(1,), devices=devices)
+
+
 class Learner:
     """The training state on its devices, and the compiled update.
 
@@ -125,14 +132,12 @@ class Learner:
         self._jit = jit
         self._state = replicate(state, devices) if jit else state
 
-        def program(trains: Trains) -> Any:
-            axis_name = AXIS if jit else None
-            function = partial(updates, networks, replace(options, trains=trains), axis_name=axis_name)
-            axes: dict[str, Any] = {"in_axes": (None, 0, 0), "out_axes": (0, None, 0, None)}
-            return jax.pmap(function, AXIS, **axes, donate_argnums=(1,), devices=devices) if jit else function
-
         # Each is compiled when it is first called: a run that always trains everything has one program.
-        self._programs = {trains: program(trains) for trains in Trains}
+        choices = {trains: replace(options, trains=trains) for trains in Trains}
+        self._programs: dict[Trains, Any] = {
+            trains: compiled_updates(networks, chosen, devices) if jit else partial(updates, networks, chosen)
+            for trains, chosen in choices.items()
+        }
         self.compiled: set[Trains] = set()  # by `compile`
 
     def compile(self, hyper: Hyper, batches: Batch, trains: Trains) -> None:

@@ -16,11 +16,10 @@ CACHE_SETTINGS = ("jax_persistent_cache_min_entry_size_bytes", "jax_persistent_c
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _programs_and_environments() -> Iterator[None]:
-    """Runs in this process use its compilation cache and find the environments of the tests."""
+def _environments_and_cache() -> Iterator[None]:
+    """Runs in this process find the environments of the tests, and leave JAX's cache as it was set."""
     saved = {name: jax.config.values[name] for name in CACHE_SETTINGS}
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("JAX_COMPILATION_CACHE_DIR", jax.config.values["jax_compilation_cache_dir"])
         for directory in trials.ENV_PATH:
             patch.syspath_prepend(directory)
         yield

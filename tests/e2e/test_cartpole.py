@@ -11,7 +11,7 @@ from dreamerjax.core.files import read_json_object
 from tests.e2e import trials
 
 SOLVED = 475
-OPTIMISED = {"JAX_DISABLE_MOST_OPTIMIZATIONS": "false"}  # the rest of the suite is compiled without
+OPTIMISED = {"JAX_DISABLE_MOST_OPTIMIZATIONS": "false", "XLA_FLAGS": ""}  # the rest of the suite is compiled without
 
 
 @pytest.mark.slow

@@ -11,16 +11,17 @@ from tests.e2e import trials
 from tests.envs.extra_envs import need
 
 FEW = ("train.steps=96", "env.time_limit=20", "train.eval_every=48")  # 13 updates
+SMALL = ("env.image_size=[16,16]", "model.cnn_depth=1")
 
 
 def test_control_from_the_command_line(tmp_path: Path) -> None:
     need("dmc/cartpole_balance")
-    arguments = ("env=dmc_cartpole_balance", "env.vectorization=subprocess", "train.steps=300", "env.time_limit=100")
-    done = trials.run_command("train", *trials.TINY, *arguments, cwd=tmp_path)
+    arguments = ("env=dmc_cartpole_balance", "env.vectorization=subprocess")
+    done = trials.run_command("train", *trials.TINY, *FEW, *arguments, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     summary = trials.summary(trials.only_run(tmp_path / "runs"))
-    assert (summary["outcome"], summary["env_steps"]) == ("finished", 300)
-    assert 0.0 < summary["last_return"] <= 100.0
+    assert (summary["outcome"], summary["env_steps"]) == ("finished", 96)
+    assert 0.0 < summary["last_return"] <= 20.0
 
 
 def test_control_goes_on_exactly(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -36,7 +37,7 @@ def test_control_goes_on_exactly(tmp_path: Path, capsys: pytest.CaptureFixture[s
 @pytest.mark.parametrize("overlay", ["minigrid_empty", "atari_pong", "crafter"])
 def test_a_short_run_from_pictures(overlay: str, tmp_path: Path) -> None:
     need(f"{overlay.partition('_')[0]}/")
-    assert trials.run_here(tmp_path, *FEW, f"env={overlay}") == 0
+    assert trials.run_here(tmp_path, *FEW, *SMALL, f"env={overlay}") == 0
     summary = trials.summary(trials.only_run(tmp_path))
     assert summary["outcome"] == "finished"
     assert np.isfinite(summary["last_return"])

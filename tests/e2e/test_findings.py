@@ -11,11 +11,11 @@ from dreamerjax.diagnostics.collapse import CollapseWatch, WatchSettings
 from tests import tensorboard
 from tests.e2e import trials
 
-LONG = ("train.log_every=1", "train.train_ratio=120", "train.eval_every=0")  # 300 updates in the 80 steps after the random ones
+LONG = ("train.log_every=1", "train.train_ratio=50", "train.eval_every=0")  # 121 updates in the 80 steps after the random ones
 FAULTS = {
     "dynamics_on_free_bits": ("loss.free_nats=100",),
     "entropy_collapses": ("optim.actor_lr=0.1", "behavior.entropy=0"),
-    "continue_crash": ("loss.scales.continue_=0",),
+    "continue_crash": ("loss.scales.continue_=0", "train.train_ratio=120"),  # 300 updates
     "kl_collapse": ("loss.scales.representation=1000", "loss.scales.decoder=0", "optim.model_lr=0.01", "loss.free_nats=0"),
 }
 

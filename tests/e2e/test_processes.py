@@ -66,6 +66,7 @@ def test_a_signal_reaches_the_whole_group_and_the_run_ends_well(tmp_path: Path, 
     assert trials.latest(run).step == summary["env_steps"]
 
 
+@pytest.mark.usefixtures("own_programs")
 def test_runs_in_one_process_leave_no_programs_behind(tmp_path: Path) -> None:
     """A sweep makes many. A process can map only so many programs, and past that loading one more is a segmentation fault."""
 

@@ -47,10 +47,9 @@ def resume_here(run: Path, *overrides: str) -> int:
 
 
 def environment(**variables: str) -> dict[str, str]:
-    """Of a process that finds the environments of the tests and the programs that this one has compiled."""
+    """Of a process that finds the environments of the tests; tests/conftest.py says where compiled programs are."""
     path = os.pathsep.join([*ENV_PATH, str(HERE.parent.parent)])
-    cache = {"JAX_COMPILATION_CACHE_DIR": jax.config.values["jax_compilation_cache_dir"]}
-    return {**os.environ, **cache, "PYTHONPATH": path, **variables}
+    return {**os.environ, "PYTHONPATH": path, **variables}
 
 
 def command(module: str, *arguments: str) -> list[str]:

@@ -6,6 +6,7 @@ import contextlib
 import io
 import json
 import subprocess
+from functools import partial
 from pathlib import Path
 
 import jax.numpy as jnp
@@ -23,6 +24,7 @@ def row() -> dict[str, float]:
     out = io.StringIO()
     with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(out):
         patch.setattr(benchmark, "WORK", SMALL)
+        patch.setattr(benchmark, "matmul_peak", partial(benchmark.matmul_peak, size=256))
         assert benchmark.main(["--worker", "tiny", "--updates", "2", "--devices", "2"]) == 0
     values: dict[str, float] = json.loads(out.getvalue())
     return values
