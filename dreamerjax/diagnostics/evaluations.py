@@ -119,7 +119,7 @@ class WorseThanRandom:
 class EvaluationsOscillate:
     """Evaluations fall, rise and fall again, whatever values and gates do (#01-18a, #01-20c).
 
-    A fall counts if it is clear beside the spread of the episodes of an evaluation.
+    Falls count from the best evaluation on, since a jagged rise is none, and if they are clear beside the spread of episodes.
     """
 
     def __init__(self) -> None:
@@ -134,9 +134,10 @@ class EvaluationsOscillate:
         means, deviations = zip(*self._evaluations, strict=True)
         gain = self._baseline.gain(max(means))
         least = max(EVALUATION_FALL * gain, median(deviations))
-        count = _falls(means, least) if gain else 0
-        evidence = f"of the last {len(means)} evaluations, from {min(means):.4g} to {max(means):.4g}, {count} fell by"
-        return Reading(count / FALLS, f"{evidence} {least:.4g} or more and were followed by as large a rise but for the last")
+        since = means[means.index(max(means)) :]
+        count = _falls(since, least) if gain else 0
+        evidence = f"since the best of {max(means):.4g} greedy evaluations fell {count} times by {least:.4g} or more"
+        return Reading(count / FALLS, f"{evidence}, with as large a rise between, down to {min(since):.4g}")
 
 
 def _falls(values: Sequence[float], least: float) -> int:

@@ -1,4 +1,4 @@
-"""Run and judge experiments: `python -m dreamerjax.experiment list | new | run SLUG | report SLUG | compare RUN RUN...`."""
+"""Run and judge experiments: `python -m dreamerjax.experiment list | new | plan | run | report SLUG | compare RUN RUN...`."""
 
 from __future__ import annotations
 
@@ -52,6 +52,13 @@ def run(options: argparse.Namespace) -> int:
     return runner.run(experiment, options.root, jobs=options.jobs, arms=options.arms, seeds=options.seeds, cluster=cluster)
 
 
+def plan(options: argparse.Namespace) -> None:
+    """Say what an experiment can see, before it runs."""
+    from dreamerjax.experiment import power
+
+    print(power.plan(spec.load(options.slug, options.experiments), options.spread, options.effect))
+
+
 def report(options: argparse.Namespace) -> None:
     """Write the report."""
     from dreamerjax.experiment.write_up import write_up
@@ -92,6 +99,12 @@ def parser() -> argparse.ArgumentParser:
     added.add_argument("--partition", help="of the cluster")
     added.add_argument("--time", type=int, default=60, metavar="MINUTES", help="of each job of the cluster")
     added.add_argument("--cpus", type=int, default=2, help="of each job of the cluster")
+    added = command("plan", plan, "say how small an effect an experiment can see, and how many seeds it needs")
+    added.add_argument("slug", help="its name, directory or file")
+    added.add_argument(
+        "--spread", type=float, help="between seeds of an arm (default: of the newest results of the same metric)"
+    )
+    added.add_argument("--effect", type=float, help="to be seen, in units of the metric (default: hypothesis.by)")
     added = command("report", report, "write the report of an experiment")
     added.add_argument("slug")
     added = command("compare", compare, "compare runs")

@@ -11,7 +11,8 @@ import numpy as np
 
 from dreamerjax.core.errors import UserError
 from dreamerjax.core.machine import machine
-from dreamerjax.experiment.design import RULE, Arm, Budget, Experiment, Gate
+from dreamerjax.experiment.design import RULE, Arm, Budget, Experiment, Gate, Statistic
+from dreamerjax.experiment.power import smallest_effect
 from dreamerjax.experiment.records import RunRecord, end, read_run, value
 from dreamerjax.experiment.states import ExperimentRun
 from dreamerjax.experiment.statistics import (
@@ -24,6 +25,7 @@ from dreamerjax.experiment.statistics import (
     estimate,
     improvement,
     judge,
+    log_rank,
 )
 from dreamerjax.storage.compatibility import require_same
 
@@ -105,6 +107,8 @@ def results(
         "verdict": verdict.name,
         "reason": verdict.reason,
         "contrast": contrast._asdict(),
+        "smallest_effect": smallest_effect(values, experiment),
+        "log_rank": _log_rank(experiment, values),
         "probability_of_improvement": better._asdict() if better else None,
         "hypothesis": {
             "change": hypothesis.change,
@@ -119,6 +123,7 @@ def results(
             "budget": metric.budget.name,
             "start": metric.start,
             "at": metric.at,
+            "threshold": metric.threshold,
         },
         "rule": RULE,
         "confidence": confidence,
@@ -194,6 +199,16 @@ def _improvement(experiment: Experiment, values: Mapping[str, np.ndarray]) -> Es
     treatment, control = ([values[name] for name in names] for names in (contrast.treatment, contrast.control))
     better, worse = (treatment, control) if experiment.hypothesis.higher else (control, treatment)
     return improvement(better, worse, experiment.rule.confidence)
+
+
+def _log_rank(experiment: Experiment, values: Mapping[str, np.ndarray]) -> dict[str, Any] | None:
+    """Of times: the log-rank test of both sides, and how many runs never got there."""
+    contrast, at = experiment.hypothesis.contrast, experiment.metric.at
+    if experiment.metric.statistic is not Statistic.time_to or contrast.factor is not None:
+        return None
+    treatment, control = (np.concatenate([values[name] for name in names]) for names in (contrast.treatment, contrast.control))
+    censored = {"treatment": int((treatment >= at).sum()), "control": int((control >= at).sum())}
+    return {"p": log_rank(treatment, control, at), "censored": censored}
 
 
 def _warnings(

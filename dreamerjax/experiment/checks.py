@@ -12,7 +12,7 @@ from dreamerjax.config.cli import load_config
 from dreamerjax.config.flat import flatten
 from dreamerjax.config.schema import Config
 from dreamerjax.core.errors import UserError
-from dreamerjax.experiment.design import Arm, Budget, Experiment, Gate
+from dreamerjax.experiment.design import Arm, Budget, Experiment, Gate, Statistic
 
 FAMILIES = (
     "eval/greedy/",
@@ -92,6 +92,9 @@ def _check_metric(experiment: Experiment) -> None:
         raise UserError(f"metric.at must be above 0, not {metric.at}")
     if not 0 <= metric.start < metric.at:
         raise UserError(f"metric.start must be at least 0 and below metric.at ({metric.at}), not {metric.start}")
+    if (metric.threshold is not None) != (metric.statistic in (Statistic.time_to, Statistic.kept)):
+        needs = "is missing" if metric.threshold is None else f"has no meaning ({metric.threshold:g})"
+        raise UserError(f"metric.threshold {needs} with statistic {metric.statistic.name}; time_to and kept have one, no other")
     if not any(metric.name.startswith(family) and metric.name != family for family in FAMILIES):
         families = ", ".join(f"{family}..." for family in FAMILIES)
         raise UserError(f"metric.name is no known metric: {metric.name}; valid (see docs/metrics.md): {families}")

@@ -35,9 +35,13 @@ class Statistic(Enum):
     """How a run's curve becomes one number. `last`: the value at the budget; the others: over the window up to it. In words."""
 
     last = "the last"
-    mean = "the mean"
-    min = "the smallest"
-    max = "the largest"
+    mean = "the mean of its values"
+    min = "the smallest of its values"
+    max = "the largest of its values"
+    area = "the area under its curve over the width,"  # so in units of the metric
+    fall = "the largest minus the last of its values"
+    time_to = "where it first reaches the threshold, or the end where it never does,"  # in units of the budget
+    kept = "the share of its values at the threshold or above, after the first of them (0 where there is none),"
 
 
 @dataclass(frozen=True)
@@ -48,7 +52,14 @@ class Metric:
     budget: Budget = Budget.env_steps
     at: int = field(kw_only=True)  # the budget at which the arms are compared
     statistic: Statistic = Statistic.last
-    start: int = 0  # of the window of mean, min and max, in units of the budget
+    start: int = 0  # of the window of all but `last`, in units of the budget
+    threshold: float | None = None  # of time_to and kept, in units of the metric
+
+    @property
+    def label(self) -> str:
+        """Which number it is, in a few words."""
+        threshold = "" if self.threshold is None else f" {self.threshold:g}"
+        return self.name if self.statistic is Statistic.last else f"{self.statistic.name}{threshold} of {self.name}"
 
     @property
     def words(self) -> str:
@@ -56,7 +67,8 @@ class Metric:
         at = f"{self.at:,} {self.budget.value}"
         if self.statistic is Statistic.last:
             return f"`{self.name}`, its last value at or before {at}"
-        return f"`{self.name}`, {self.statistic.value} of its values from {self.start:,} to {at}"
+        threshold = "" if self.threshold is None else f" (threshold {self.threshold:g})"
+        return f"`{self.name}`, {self.statistic.value} from {self.start:,} to {at}{threshold}"
 
 
 @dataclass(frozen=True)

@@ -113,20 +113,42 @@ def value(run: RunRecord, metric: Metric) -> float:
 
     Raises:
         UserError: the run ended before `at`, never logged the metric, logged it only outside the window, or a value in it is
-            not finite. Such a run cannot be compared.
+            not finite; or `kept` has no value after the one that reached the threshold. Such a run cannot be compared.
     """
     unit = metric.budget.value
     if not reaches(run, metric.budget, metric.at):
         raise UserError(f"run {run.name} ended after {end(run, metric.budget):,.0f} of {metric.at:,} {unit}")
     spent, values = curve(run, metric.name, metric.budget)
     start = 0 if metric.statistic is Statistic.last else metric.start
-    window = values[(spent >= start) & (spent <= metric.at + _tick(run, metric.budget))]
-    if not len(window):
+    inside = (spent >= start) & (spent <= metric.at + _tick(run, metric.budget))
+    if not inside.any():
         raise UserError(f"run {run.name} has no {metric.name} from {start:,} to {metric.at:,} {unit}")
-    number = float(window[-1] if metric.statistic is Statistic.last else getattr(np, metric.statistic.name)(window))
-    if not np.isfinite(number):
+    spent, values = spent[inside], values[inside]
+    if not np.isfinite(values[-1:] if metric.statistic is Statistic.last else values).all():
         raise UserError(f"run {run.name}: {metric.name} is not finite")
+    if np.isnan(number := float(_of_curve(spent, values, metric))):
+        raise UserError(f"run {run.name} has no {metric.name} after the first that reaches {metric.threshold:g}")
     return number
+
+
+def _of_curve(spent: np.ndarray, values: np.ndarray, metric: Metric) -> Any:
+    """The statistic of a curve [n] of at least one value; NaN where it has none."""
+    reached = values >= (np.inf if metric.threshold is None else metric.threshold)
+    first = int(np.argmax(reached))
+    match metric.statistic:
+        case Statistic.last:
+            return values[-1]
+        case Statistic.area:
+            return np.trapezoid(values, spent) / np.ptp(spent) if np.ptp(spent) else values.mean()
+        case Statistic.fall:
+            return values.max() - values[-1]
+        case Statistic.time_to:
+            return min(spent[first], metric.at) if reached.any() else metric.at
+        case Statistic.kept if not reached.any():
+            return 0.0
+        case Statistic.kept:
+            return reached[first + 1 :].mean() if len(values) > first + 1 else np.nan
+    return getattr(np, metric.statistic.name)(values)
 
 
 def _tick(run: RunRecord, budget: Budget) -> int:

@@ -53,7 +53,7 @@ def _draw(experiment: Experiment, arms: Sequence[ArmResult]) -> None:
     curves = [(arm.arm.name, [curve(run, metric.name, metric.budget) for run in arm.runs]) for arm in arms]
     confidence = experiment.rule.confidence
     draw_curves(experiment.directory / "curves.png", curves, title=title, metric=metric, confidence=confidence)
-    draw_metric(experiment.directory / "metric.png", arms, title=title, metric=metric.name)
+    draw_metric(experiment.directory / "metric.png", arms, title=title, metric=metric.label)
 
 
 def render(experiment: Experiment, numbers: Mapping[str, Any], notes: str) -> str:

@@ -43,7 +43,7 @@ def test_one_sick_run_shows_most_of_what_there_is(tmp_path: Path) -> None:
     """Dreams end at once, the actor takes one action, the model has learned nothing: the metrics are those of a real run."""
     faults = ("loss.scales.continue_=0", "optim.actor_lr=0.1", "behavior.entropy=0", "optim.model_lr=0")
     looks = ("train.log_every=1", "train.train_ratio=64", "train.eval_every=30", "monitor.dreams_every=30")
-    long = ("train.random_steps=120", "train.steps=270", "train.checkpoint_every=0")
+    long = ("train.random_steps=120", "train.steps=270", "train.checkpoint_every=1000")
     gates = ("pacing.focus_threshold=100", "monitor.surprise_beta=0.5")
     assert trials.run_here(tmp_path, *long, *looks, *faults, *gates) == 0
     found = {entry["name"] for entry in trials.summary(trials.only_run(tmp_path))["findings"]}

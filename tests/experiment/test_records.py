@@ -71,6 +71,33 @@ def test_each_statistic_over_its_window(statistic: str, at: int, start: int, exp
     assert value(run, metric) == pytest.approx(expected)
 
 
+@pytest.mark.parametrize(
+    ("statistic", "threshold", "start", "expected"),
+    [
+        ("area", None, 0, (500 * 25 + 503 * 30) / 1003),
+        ("area", None, 1_200, 20),  # one value alone
+        ("fall", None, 0, 20),
+        ("time_to", 40, 0, 1_000),
+        ("time_to", 20, 1_200, 1_503),
+        ("time_to", 41, 0, 2_000),  # never: all of the budget
+        ("kept", 10, 0, 1.0),
+        ("kept", 30, 0, 0.0),
+        ("kept", 41, 0, 0.0),
+    ],
+)
+def test_statistics_of_the_whole_curve(
+    statistic: str, threshold: float | None, start: int, expected: float, run: RunRecord
+) -> None:
+    metric = Metric(RETURN, at=2_000, statistic=Statistic[statistic], start=start, threshold=threshold)
+    assert value(run, metric) == pytest.approx(expected)
+
+
+def test_what_was_kept_is_not_known_where_nothing_follows(run: RunRecord) -> None:
+    message = "run one has no eval/greedy/return_mean after the first that reaches 40"
+    with pytest.raises(UserError, match=message):
+        value(run, Metric(RETURN, at=1_000, statistic=Statistic.kept, threshold=40))
+
+
 def test_seconds_have_no_tick(run: RunRecord) -> None:
     assert value(run, Metric(RETURN, Budget.seconds, at=150)) == 40
     assert value(run, Metric(RETURN, Budget.seconds, at=151)) == 20

@@ -60,7 +60,7 @@ def test_text_that_yaml_would_read_as_something_else_stays_text(tmp_path: Path) 
 REFUSALS: list[tuple[dict[str, Any], str]] = [
     ({"qestion": "?"}, "unknown key qestion; did you mean question?"),
     ({"metric.nane": "x"}, "unknown key metric.nane; did you mean name?"),
-    ({"metric.zzz": "x"}, "unknown key metric.zzz; valid: name, budget, at, statistic, start"),
+    ({"metric.zzz": "x"}, "unknown key metric.zzz; valid: name, budget, at, statistic, start, threshold"),
     ({"hypothesis.tretment": "b"}, "unknown key hypothesis.tretment; did you mean treatment?"),
     ({"arms/a": {"overides": []}}, "unknown key arms.a.overides; did you mean overrides?"),
     ({"question": None}, "question is missing"),
@@ -68,7 +68,7 @@ REFUSALS: list[tuple[dict[str, Any], str]] = [
     ({"hypothesis": None}, "hypothesis is missing"),
     ({"hypothesis.expect": None}, "hypothesis.expect is missing"),
     ({"metric": None}, "metric is missing"),
-    ({"metric": "return"}, "metric must be a mapping with the keys name, budget, at, statistic, start"),
+    ({"metric": "return"}, "metric must be a mapping with the keys name, budget, at, statistic, start, threshold"),
     ({"arms": None}, "arms or sweep: one of the two is needed, not both"),
     ({"sweep": files.SWEEP}, "arms or sweep: one of the two is needed, not both"),
     ({"seeds": None}, "seeds is missing"),
@@ -110,6 +110,14 @@ REFUSALS: list[tuple[dict[str, Any], str]] = [
     ({"arms/a": ["train.seed=3"]}, "arm a: train.seed=3 cannot be an override here: each run is given its own"),
     ({"common": ["run.root=x"]}, "arm a: run.root=x cannot be an override here: each run is given its own"),
     ({"arms/a": {"script": "x.py"}}, "arm a: script x.py does not exist in "),
+    (
+        {"metric.statistic": "time_to"},
+        "metric.threshold is missing with statistic time_to; time_to and kept have one, no other",
+    ),
+    (
+        {"metric.threshold": 5},
+        "metric.threshold has no meaning (5) with statistic last; time_to and kept have one, no other",
+    ),
     ({"metric.at": 0}, "metric.at must be above 0, not 0"),
     ({"metric.at": 1.5}, "metric.at must be a whole number, not 1.5"),
     ({"metric.start": 80}, "metric.start must be at least 0 and below metric.at (80), not 80"),

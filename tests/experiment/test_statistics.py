@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import stats
 from scipy.stats import mannwhitneyu
 
 from dreamerjax.experiment import statistics
 from dreamerjax.experiment.design import Arm, Contrast
-from dreamerjax.experiment.statistics import Estimate, judge
+from dreamerjax.experiment.statistics import Estimate, judge, log_rank
 
 NUMBERS = st.lists(st.integers(-5, 5).map(float), min_size=1, max_size=8).map(np.array)
 LEVELS = list(itertools.product(("1", "2", "3"), ("x", "y")))
@@ -145,6 +146,15 @@ def test_verdicts(value: float, low: float, high: float, by: float, name: str, r
     assert verdict.name == name
     shown = reason if higher else reason.replace("] ", "] of the decrease ")
     assert shown in verdict.reason
+
+
+def test_log_rank_counts_runs_that_never_got_there_as_censored() -> None:
+    fast, slow = np.array([100.0, 200.0, 300.0, 400.0]), np.array([900.0, 1_000.0, 1_000.0, 1_000.0])
+    ranked = stats.logrank(fast, stats.CensoredData(uncensored=[900.0], right=[1_000.0] * 3)).pvalue
+    assert log_rank(fast, slow, 1_000) == pytest.approx(ranked)
+    assert ranked < 0.05
+    assert log_rank(fast, slow, 1_000) == pytest.approx(log_rank(slow, fast, 1_000))
+    assert log_rank(slow[1:], slow[1:], 1_000) == log_rank(fast, np.empty(0), 1_000) == 1.0
 
 
 def test_curves_meet_on_a_grid_within_every_one_of_them() -> None:

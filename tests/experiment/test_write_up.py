@@ -15,7 +15,7 @@ from PIL import Image
 
 from dreamerjax.core.errors import UserError
 from dreamerjax.core.files import write_json
-from dreamerjax.experiment import spec, write_up
+from dreamerjax.experiment import power, spec, write_up
 from dreamerjax.experiment.analysis import without_places
 from dreamerjax.experiment.design import Arm, Budget, Contrast, Experiment, Gate, Metric, Statistic, Status
 from dreamerjax.experiment.states import ExperimentRun
@@ -92,6 +92,25 @@ def test_the_verdict_comes_first_and_every_number_is_in_the_json(
     assert "| control | `loss.free_nats=1` | 5 of 5 | 120 [" in text
     assert "| 172 | 100 | 400 | none | 200 | 500 |" in text
     assert "**Warning.**" not in text
+    seen = power.smallest_effect(FINALS, design)
+    assert numbers["smallest_effect"] == seen
+    assert f"Such seeds see an effect of at least {seen:.4g} in 80% of experiments.\n\n## The question" in text
+    assert numbers["log_rank"] is None
+
+
+def test_times_are_compared_by_the_log_rank_test_too(
+    write: Write, design: Experiment, states: dict[tuple[str, int], ExperimentRun]
+) -> None:
+    hypothesis = replace(design.hypothesis, higher=False, by=100.0)
+    metric = replace(design.metric, statistic=Statistic.time_to, threshold=150.0)
+    text = write(replace(design, metric=metric, hypothesis=hypothesis), states)
+    numbers = results(design)
+    times = {arm["name"]: [run["value"] for run in arm["runs"]] for arm in numbers["arms"]}
+    never = {name: sum(time == 2_000 for time in found) for name, found in times.items()}
+    assert numbers["log_rank"]["censored"] == never
+    assert numbers["metric"]["threshold"] == 150.0
+    assert f"Not reached within the budget: {never['treatment']} runs of the treatment and {never['control']} of the" in text
+    assert "where it first reaches the threshold, or the end where it never does, from 0 to 2,000 environment steps" in text
 
 
 def test_a_clear_effect_is_supported_and_its_opposite_refuted(write: Write, design: Experiment, tmp_path: Path) -> None:
@@ -243,7 +262,7 @@ def settings_aside(text: str) -> str:
     return re.sub(r"^- \*\*All arms\*\*: .*$", "", text, flags=re.MULTILINE)
 
 
-@pytest.mark.parametrize("slug", spec.slugs(EXPERIMENTS))
+@pytest.mark.parametrize("slug", [slug for slug in spec.slugs(EXPERIMENTS) if (EXPERIMENTS / slug / "REPORT.md").exists()])
 def test_a_committed_report_says_what_its_numbers_and_notes_say(slug: str) -> None:
     design = spec.load(slug, EXPERIMENTS)
     notes, text = ((design.directory / name).read_text(encoding="utf-8") for name in ("NOTES.md", "REPORT.md"))
@@ -263,6 +282,11 @@ def test_many_arms_are_drawn_too(write: Write, design: Experiment, tmp_path: Pat
     [
         (Metric(RETURN, at=20_000), f"`{RETURN}`, its last value at or before 20,000 environment steps"),
         (Metric("x", Budget.updates, Statistic.mean, 4, at=9), "`x`, the mean of its values from 4 to 9 updates"),
+        (
+            Metric("x", statistic=Statistic.kept, at=9, threshold=475),
+            "`x`, the share of its values at the threshold or above, after the first of them (0 where there is none), from 0 "
+            "to 9 environment steps (threshold 475)",
+        ),
         (Metric("x", Budget.seconds, Statistic.max, at=9), "`x`, the largest of its values from 0 to 9 seconds"),
     ],
 )
