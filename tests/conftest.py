@@ -28,7 +28,9 @@ from dreamerjax.agent import inference, learner, policy
 jax.config.update("jax_num_cpu_devices", 2)
 jax.config.update("jax_debug_key_reuse", True)
 jax.config.update("jax_numpy_rank_promotion", "raise")
-jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
+# As dreamerjax.training.runtime sets them in a process that trains: every program is kept.
+jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
 
 
 def _same(compiled: Callable[..., Any]) -> Callable[..., Any]:

@@ -1,4 +1,4 @@
-"""Runs that several tests look at, and a process that is left as it was found."""
+"""Runs that several tests look at."""
 
 from __future__ import annotations
 
@@ -7,24 +7,18 @@ import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
-import jax
 import pytest
 
 from tests.e2e import trials
 
-CACHE_SETTINGS = ("jax_persistent_cache_min_entry_size_bytes", "jax_persistent_cache_min_compile_time_secs")
-
 
 @pytest.fixture(scope="session", autouse=True)
-def _environments_and_cache() -> Iterator[None]:
-    """Runs in this process find the environments of the tests, and leave JAX's cache as it was set."""
-    saved = {name: jax.config.values[name] for name in CACHE_SETTINGS}
+def _environments() -> Iterator[None]:
+    """Runs in this process find the environments of the tests."""
     with pytest.MonkeyPatch.context() as patch:
         for directory in trials.ENV_PATH:
             patch.syspath_prepend(directory)
         yield
-    for name, value in saved.items():
-        jax.config.update(name, value)
 
 
 @pytest.fixture(scope="session")
