@@ -1,4 +1,4 @@
-"""Compare runs: `python -m dreamerjax.compare RUN RUN...` shows how settings, curves and verdicts differ, and writes a page."""
+"""Compare runs by settings, curves and verdicts: `python -m dreamerjax.compare RUN RUN...`, in the terminal and as one page."""
 
 from __future__ import annotations
 

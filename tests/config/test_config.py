@@ -182,7 +182,7 @@ def test_a_sweep_ends_with_one_table_and_names_its_runs(
     ]
     assert names == ["CartPole-v1_seed-0", "Acrobot-v1_seed-0", "CartPole-v1_seed-1", "Acrobot-v1_seed-1"]
     names.clear()
-    assert main(task, ["-m", "optim.actor_lr=1e-5,3e-5", "run.name=mine", "env.image_size=[8,8]"]) == 0
+    assert main(task, ["-m", "optim.actor_lr=1e-5,3e-5", "run.name=mine", "env.image_size=[16,32]"]) == 0
     assert names == ["mine_actor_lr-1e-05", "mine_actor_lr-3e-05"]
 
 
