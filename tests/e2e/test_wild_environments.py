@@ -87,12 +87,12 @@ class Wild(gym.Env[Any, Any]):
         self._maybe_raise(0.05)
 
     @property
-    def observation_space(self) -> Any:
+    def observation_space(self) -> Any:  # type: ignore[override]
         self._maybe_raise(0.002)
         return self._spaces[0] if self._random.random() > 0.002 else Dict({"vector": Box(0.0, 1.0, (4,))})
 
     @property
-    def action_space(self) -> Any:
+    def action_space(self) -> Any:  # type: ignore[override]
         return self._spaces[1] if self._random.random() > 0.002 else Discrete(5)
 
     def reset(self, *, seed: int | None = None, options: Any = None) -> Any:
