@@ -16,6 +16,7 @@ GREEDY = "eval/greedy/return"
 CONFIDENCE = 0.95
 TREND_EVALUATIONS = 4  # the newest half of the evaluations, at least so many, says whether returns still rise
 TREND_P = 0.05  # of a slope that chance would give
+PROMISE_KEPT = 0.2  # how far the mean of dreams' returns may lie from the real one, as a share of it
 OPEN_LOOP_LOST = 1.0  # standard deviations: predictions 15 steps ahead are no better than the episode's mean
 
 
@@ -117,8 +118,10 @@ def _conditions(
         return
     if trend > 0:
         yield "rising"
-    errors = [record["gap/open_loop_error"] for record in records if "gap/open_loop_error" in record]
-    if errors and errors[-1] > OPEN_LOOP_LOST:
+    compared = [record for record in records if "gap/open_loop_error" in record][-1:]
+    # What nobody can predict, such as where the next target lies, is no fault of a model whose dreams promise what comes.
+    sound = [record for record in compared if abs(record.get("gap/return_ratio", 0.0) - 1.0) < PROMISE_KEPT]
+    if compared and not sound and compared[-1]["gap/open_loop_error"] > OPEN_LOOP_LOST:
         yield "model_is_lost"
     if standards.random is not None and high <= standards.random + abs(standards.random) / 2:
         yield "no_better_than_random"

@@ -80,8 +80,12 @@ def test_a_model_that_is_lost_and_a_reward_never_found() -> None:
     lost = verdict([20, 21], more={"gap/open_loop_error": 1.4})
     assert lost.advice[0].override == "size=size1m"
     assert "behavior.entropy" in lost.advice[1].override
-    sound = verdict([20, 21], more={"gap/open_loop_error": 0.4})
-    assert "size" not in " ".join(advice.override for advice in sound.advice)
+    for more in (
+        {"gap/open_loop_error": 0.4},
+        {"gap/open_loop_error": 1.4, "gap/return_ratio": 1.03},
+    ):  # its dreams keep promises
+        sound = verdict([20, 21], more=more)
+        assert "size" not in " ".join(advice.override for advice in sound.advice)
 
 
 def test_settings_that_cannot_be_read_give_no_advice() -> None:
