@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 from dreamerjax.config.help import purpose
+from dreamerjax.core.console import say
 
 COMMANDS = ("train", "evaluate", "report", "compare", "check_env", "experiment", "benchmark")
 
@@ -31,12 +32,15 @@ def main() -> int:
         runpy.run_module(f"dreamerjax.{command}", run_name="__main__", alter_sys=True)
         return 0
     width = max(map(len, COMMANDS))
-    for name in COMMANDS:
-        print(f"dreamerjax {name.replace('_', '-'):<{width}}  {purpose(docstring(name))}")
-    print("\nWhat each of them takes: --help. The same without the script: python -m dreamerjax.train, and so on")
+    lines = [f"dreamerjax {name.replace('_', '-'):<{width}}  {purpose(docstring(name))}" for name in COMMANDS]
+    say(
+        "\n".join(
+            [*lines, "", "What each of them takes: --help. The same without the script: python -m dreamerjax.train, and so on"]
+        )
+    )
     wrong = asked not in ("-h", "--help")
     if wrong:
-        print(f"error: {asked}: there is no such command", file=sys.stderr)
+        say(f"error: {asked}: there is no such command", sys.stderr)
     return 2 if wrong else 0
 
 
