@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import chex
@@ -132,17 +131,6 @@ def test_replicate_and_first_replica_are_inverse() -> None:
     assert_trees_close(first_replica(replicated), STATE, rtol=0.0)
 
 
-@pytest.fixture
-def _cached_operations() -> Iterator[None]:
-    """Eagerly every operation is a program of its own, each too small for the cache as the suite configures it."""
-    name = "jax_persistent_cache_min_compile_time_secs"
-    before = getattr(jax.config, name)
-    jax.config.update(name, 0.0)
-    yield
-    jax.config.update(name, before)
-
-
-@pytest.mark.usefixtures("_cached_operations")
 def test_without_jit_an_update_is_the_same(one: Trained) -> None:
     with jax.disable_jit():
         eager = learner(1, jit=False)

@@ -11,7 +11,7 @@ from tests.e2e import trials
 from tests.envs.extra_envs import need
 
 FEW = ("train.steps=96", "env.time_limit=20", "train.eval_every=48")  # 13 updates
-SMALL = ("env.image_size=[16,16]", "model.cnn_depth=1")
+PICTURES = ("env.image_size=[16,16]", "model.cnn_depth=1", "train.steps=96", "env.time_limit=40", "train.eval_every=96")
 
 
 def test_control_from_the_command_line(tmp_path: Path) -> None:
@@ -37,7 +37,7 @@ def test_control_goes_on_exactly(tmp_path: Path, capsys: pytest.CaptureFixture[s
 @pytest.mark.parametrize("overlay", ["minigrid_empty", "atari_pong", "crafter"])
 def test_a_short_run_from_pictures(overlay: str, tmp_path: Path) -> None:
     need(f"{overlay.partition('_')[0]}/")
-    assert trials.run_here(tmp_path, *FEW, *SMALL, f"env={overlay}") == 0
+    assert trials.run_here(tmp_path, *PICTURES, "train.eval_episodes=1", f"env={overlay}") == 0
     summary = trials.summary(trials.only_run(tmp_path))
     assert summary["outcome"] == "finished"
     assert np.isfinite(summary["last_return"])
