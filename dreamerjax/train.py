@@ -20,6 +20,7 @@ from dreamerjax.core.stopping import Stop, Stopped, leave, stop_on_signals
 from dreamerjax.data.replay import Sample
 from dreamerjax.diagnostics import surprise
 from dreamerjax.envs import Source
+from dreamerjax.envs.surroundings import forget
 from dreamerjax.training import reporting, summary, update_schedule
 from dreamerjax.training.outcome import Ending, Outcome, decide, is_last_evaluation_due
 from dreamerjax.training.run_state import RunState
@@ -262,6 +263,7 @@ def conduct(
     stop.at_once = True
     with stop_on_signals(stop):
         prepare(config)
+        forget()
         directory = RunDirectory.open(config.resume, root=config.run.root, lock=True) if config.resume else None
         try:
             state, ending = RunState(config, directory, stop, source=source, listener=listener), Ending()

@@ -11,7 +11,15 @@ import jax.numpy as jnp
 from dreamerjax.agent import action_distribution
 from dreamerjax.agent.observation_normalization import own_units
 from dreamerjax.agent.state import Params
-from dreamerjax.agent.world_model import Latent, encode_action, feature, prior_step, reward_and_continue, undiscounted
+from dreamerjax.agent.world_model import (
+    Latent,
+    assert_features,
+    encode_action,
+    feature,
+    prior_step,
+    reward_and_continue,
+    undiscounted,
+)
 from dreamerjax.core.types import Array
 from dreamerjax.networks.build import Networks
 from dreamerjax.networks.layers import apply
@@ -72,6 +80,7 @@ def decoded_dream(networks: Networks, params: dict[str, Params], start: Latent, 
 
 def decoded_vectors(networks: Networks, params: dict[str, Params], features: jax.Array) -> dict[str, jax.Array]:
     """The decoded vector observations {name: [..., size]} of features [..., F], in their own units."""
+    assert_features(networks, features)
     decoded = apply(networks.decoder, params["world_model"]["decoder"], features)
     specs = networks.spec.observations
     return {name: own_units(params["statistics"], name, decoded[name]) for name, spec in specs.items() if spec.is_vector}
@@ -79,5 +88,6 @@ def decoded_vectors(networks: Networks, params: dict[str, Params], features: jax
 
 def decoded_images(networks: Networks, params: dict[str, Params], features: jax.Array) -> dict[str, jax.Array]:
     """The decoded images {name: [..., H, W, C]} of features [..., F], within [0, 1]."""
+    assert_features(networks, features)
     decoded = apply(networks.decoder, params["world_model"]["decoder"], features)
     return {name: decoded[name] for name, spec in networks.spec.observations.items() if spec.is_image}

@@ -40,7 +40,7 @@ def faults(name: str, method: str) -> Iterator[None]:
 def construction(env_id: str) -> Iterator[None]:
     """Whatever is raised while an environment is imported and made, SystemExit included, becomes one UserError."""
     try:
-        with foreign():
+        with foreign(made=True):
             yield
     except UserError:
         raise

@@ -19,32 +19,42 @@ from dreamerjax.core.child_process import OF_THE_PARENT
 
 _theirs: dict[int, Any] = {}  # what differs from ours, by its place in what `_look` returns
 _inside = False
+WARNINGS = 2  # the place of their filters there
+
+
+def forget() -> None:
+    """What earlier environments changed no longer holds for anything: another run begins."""
+    _theirs.clear()
 
 
 @contextmanager
-def foreign() -> Iterator[None]:
+def foreign(*, made: bool = False) -> Iterator[None]:
     """Around calls into environments: what these change holds for their calls, and only for them.
 
-    That is the working directory, NumPy's handling of errors, filters of warnings, the configuration of logging and the
-    standard streams. Handlers of SIGINT, SIGTERM and SIGHUP are put back for later calls too: a signal may come during one.
-    Random states of the process are left alone, since nothing here draws from them.
+    That is the working directory, NumPy's handling of errors, the configuration of logging and the standard streams; filters
+    of warnings hold for one call alone. An environment that is `made` begins with what is ours. Handlers of SIGINT, SIGTERM
+    and SIGHUP are put back for later calls too: a signal may come during one. Random states of the process are left alone,
+    since nothing here draws from them.
     """
     global _inside
     if _inside:
         yield
         return
     handlers, ours, _inside = _handlers(), _look(), True
-    for place, value in _theirs.items():
-        _put(place, value)
+    if not made:
+        for place, value in _theirs.items():
+            _put(place, value)
     try:
         yield
     finally:
         _inside = False
-        if (now := _look()) != ours or _theirs:
+        changed = {place: value for place, value in enumerate(_look()) if value != ours[place]}
+        for place in changed:
+            _put(place, ours[place])
+        changed.pop(WARNINGS, None)
+        if not made:
             _theirs.clear()
-            _theirs.update({place: value for place, value in enumerate(now) if value != ours[place]})
-            for place in _theirs:
-                _put(place, ours[place])
+        _theirs.update(changed)
         if _handlers() != handlers and threading.current_thread() is threading.main_thread():
             for number, handler in zip(OF_THE_PARENT, handlers, strict=True):
                 signal.signal(number, handler)
@@ -77,7 +87,7 @@ def _put(place: int, value: Any) -> None:
                 os.chdir(value or os.curdir)
         case 1:
             np.seterr(**value)
-        case 2:
+        case _ if place == WARNINGS:
             warnings.filters[:] = value  # type: ignore[index]
             warnings._filters_mutated()  # type: ignore[attr-defined]
         case 3:

@@ -94,6 +94,10 @@ normal_mode = partial(action_distribution.mode, NORMAL)
 value = partial(actor_critic.value, NETWORKS, STATE.params["critic"])
 centered = partial(actor_critic.advantages, centered=True)
 imagine = partial(imagination.imagine, NETWORKS, STATE.params)
+decoded = {
+    "vectors": partial(imagination.decoded_vectors, NETWORKS, STATE.newest),
+    "images": partial(imagination.decoded_images, NETWORKS, STATE.newest),
+}
 posterior_step = partial(world_model.posterior_step, NETWORKS, MODEL)
 prior_step = partial(world_model.prior_step, NETWORKS, MODEL)
 observe = partial(world_model.observe, NETWORKS, MODEL)
@@ -206,6 +210,8 @@ REFUSED: list[tuple[str, Callable[..., Any], tuple[Any, ...], str]] = [
     ("undiscounted", world_model.undiscounted, (zeros(N), zeros(N)), "gamma"),
     ("imagine_starts", imagine, (latent(N), DreamNoise(zeros(H, 1, 1), zeros(H, 1, S))), "N starts"),
     ("imagine_noise", imagine, (latent(N), DreamNoise(zeros(H, N, 1), zeros(H + 1, N, S))), "noise"),
+    ("decoded_vectors", decoded["vectors"], (zeros(N, D),), "features"),
+    ("decoded_images", decoded["images"], (zeros(N, D),), "features"),
     ("value", value, (zeros(N, D),), "features"),
     ("dream_targets_starts", dream_targets, (DREAM, zeros(1), ONE), "start_continue"),
     ("dream_targets_lambdas", dream_targets, (DREAM, zeros(N), zeros(N)), "rank"),
@@ -296,7 +302,11 @@ MODULES: list[ModuleType] = [
 @pytest.mark.parametrize("module", MODULES)
 def test_every_public_function_of_arrays_asserts_what_it_takes(module: ModuleType) -> None:
     without_arrays = {"noise_shape", "entropy_bounds", "initial_statistics", "initial_latent", "stoch_dtype"}
-    delegating = {"mode": "_normal(networks, outputs)", "normalized_scale": "normalization.return_scale(state)"}
+    delegating = {
+        "mode": "_normal(networks, outputs)",
+        "normalized_scale": "normalization.return_scale(state)",
+        "decoded_dream": "imagine(networks, params, start, noise)",
+    }
     for name, function in inspect.getmembers(module, inspect.isfunction):
         if function.__module__ != module.__name__ or name.startswith("_") or name in without_arrays:
             continue

@@ -19,6 +19,8 @@ from dreamerjax.config.schema import EnvConfig, Vectorization
 from dreamerjax.core.errors import UserError
 from dreamerjax.core.stopping import SIGNALS, Stop, Stopped, stop_on_signals
 from dreamerjax.envs import EnvironmentFault, Envs, Stepper, make_vector_env
+from dreamerjax.envs.boundary import construction
+from dreamerjax.envs.surroundings import foreign, forget
 from dreamerjax.envs.vector import SubprocessVectorEnv
 
 SUBPROCESS = Vectorization.subprocess
@@ -220,6 +222,22 @@ def test_what_an_environment_changes_of_the_process_is_its_own(make: Make, tmp_p
         assert surroundings() == before
         assert [signal.getsignal(number) for number in SIGNALS] == handlers
     assert observations["state"].all() == (where != "close")
+
+
+def test_the_next_environment_is_made_where_the_program_is(make: Make, tmp_path: Path) -> None:
+    """What one that has ended changed holds for none that is made later."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        stepper = start(make("Messy-v0", 2, where="step", folder=str(tmp_path)))
+        stepper.step(np.zeros((2, 1), np.int32), 0)
+    with warnings.catch_warnings(record=True) as caught, construction("any"):
+        warnings.simplefilter("always")
+        warnings.warn("heard", stacklevel=1)
+        assert Path.cwd() != tmp_path
+    assert [str(warning.message) for warning in caught] == ["heard"]
+    forget()
+    with foreign():
+        assert Path.cwd() != tmp_path
 
 
 def surroundings() -> tuple[Any, ...]:

@@ -40,4 +40,5 @@ def test_describe() -> None:
         "return_max": 6.0,
         "length_mean": 30.0,
         "returns": [1.0, 2.0, 6.0],
+        "episodes_cut": 0,
     }
