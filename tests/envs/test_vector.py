@@ -209,6 +209,7 @@ def test_a_program_that_closes_nothing_ends() -> None:
 
 @pytest.mark.parametrize("where", ["init", "reset", "step", "close"])
 def test_what_an_environment_changes_of_the_process_is_its_own(make: Make, tmp_path: Path, where: str) -> None:
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)  # the tests themselves may run under nohup
     before = surroundings()
     with stop_on_signals() as stop:
         handlers = [signal.getsignal(number) for number in SIGNALS]
