@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from dreamerjax.core.console import say
 from dreamerjax.core.errors import UserError
 from dreamerjax.core.files import user_path, write_text
 from dreamerjax.core.run_directory import RunDirectory
@@ -184,9 +185,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         output = options.output or comparison.runs[0].directory.path.resolve().parent / "compare.html"
         show(comparison, Console())
         write_text(output, render(comparison, read_glossary(metrics_page())))
-        print(output)
+        say(str(output))
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
+        say(f"error: {error}", sys.stderr)
         return error.exit_code
     return 0
 

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from dreamerjax.agent.imagination import Dream
-from dreamerjax.agent.world_model import assert_features, disagreement, reward_and_continue
+from dreamerjax.agent.world_model import assert_features, ensemble_predictions
 from dreamerjax.core.types import Array
 from dreamerjax.networks.build import Networks
 from dreamerjax.networks.layers import apply
@@ -68,12 +68,12 @@ def dream_targets(
     model_params = stop(model_params)
 
     def heads(features: jax.Array) -> tuple[jax.Array, ...]:
-        rewards, continues = reward_and_continue(networks, model_params, features)
+        rewards, continues = ensemble_predictions(networks, model_params, features)  # [M, ...]
         fast, slow = value(networks, critics.fast, features), value(networks, critics.slow, features)
-        if networks.ensemble == 1:
-            return rewards, continues, fast, slow, jnp.zeros_like(rewards)
-        of_rewards, of_continues = disagreement(networks, model_params, features)
-        return rewards, continues, fast, slow, of_rewards + of_continues * jnp.abs(fast)
+        doubt = jnp.zeros_like(fast)
+        if networks.ensemble > 1:
+            doubt = jnp.std(rewards, axis=0) + jnp.std(continues, axis=0) * jnp.abs(fast)
+        return jnp.mean(rewards, axis=0), jnp.mean(continues, axis=0), fast, slow, doubt
 
     rewards, continues, values, slow_values, doubt = networks.loops.heads(heads, dream.features)
     lambda_returns = returns.lambda_returns(

@@ -165,27 +165,21 @@ def ensemble_logits(networks: Networks, params: Params, features: jax.Array) -> 
     return said if networks.ensemble > 1 else (said[0][None], said[1][None])
 
 
+def ensemble_predictions(networks: Networks, params: Params, features: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """The reward and the continuation, which carries the discount, that each of M members expects: [M, ...] both."""
+    assert_features(networks, features)
+    reward_logits, continue_logits = ensemble_logits(networks, params, features)
+    return scalars.two_hot_mean(reward_logits, networks.bins), jax.nn.sigmoid(continue_logits)
+
+
 def reward_and_continue(networks: Networks, params: Params, features: jax.Array) -> tuple[jax.Array, jax.Array]:
     """What the heads expect of states [..., F]: the reward [...], and the continuation [...], which carries the discount.
 
     Of an ensemble, the mean.
     """
     assert_features(networks, features)
-    rewards, continues = _members(networks, params, features)
+    rewards, continues = ensemble_predictions(networks, params, features)
     return jnp.mean(rewards, axis=0), jnp.mean(continues, axis=0)
-
-
-def disagreement(networks: Networks, params: Params, features: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Standard deviations over an ensemble's members of both [...]; 0 for one member."""
-    assert_features(networks, features)
-    rewards, continues = _members(networks, params, features)
-    return jnp.std(rewards, axis=0), jnp.std(continues, axis=0)
-
-
-def _members(networks: Networks, params: Params, features: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Reward and continuation by each member: [M, ...] both."""
-    reward_logits, continue_logits = ensemble_logits(networks, params, features)
-    return scalars.two_hot_mean(reward_logits, networks.bins), jax.nn.sigmoid(continue_logits)
 
 
 def undiscounted(continues: jax.Array, gamma: jax.Array) -> jax.Array:

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
-OF_THE_PARENT = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
+SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
 
 
 def die_with_parent(owner: int) -> None:
@@ -34,7 +34,7 @@ def signals_blocked(block: bool = True) -> Iterator[None]:
     if not hasattr(signal, "pthread_sigmask"):  # Windows
         yield
         return
-    before = signal.pthread_sigmask(signal.SIG_BLOCK if block else signal.SIG_UNBLOCK, OF_THE_PARENT)
+    before = signal.pthread_sigmask(signal.SIG_BLOCK if block else signal.SIG_UNBLOCK, SIGNALS)
     try:
         yield
     finally:
@@ -46,12 +46,12 @@ def deaf() -> None:
 
     Ignored by a function, not by SIG_IGN, which programs that this process starts would inherit.
     """
-    for number in OF_THE_PARENT:
+    for number in SIGNALS:
         signal.signal(number, _nothing)
         if hasattr(signal, "siginterrupt"):
             signal.siginterrupt(number, False)
     if hasattr(signal, "pthread_sigmask"):
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, OF_THE_PARENT)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
 
 
 def _nothing(*args: object) -> None:

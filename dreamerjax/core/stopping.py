@@ -15,12 +15,11 @@ from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import Any, TypeVar
 
-from dreamerjax.core.child_process import kill
+from dreamerjax.core.child_process import SIGNALS, kill
 from dreamerjax.core.console import say
 from dreamerjax.core.errors import Interrupt
 
 T = TypeVar("T")
-SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
 SAME = 0.5  # seconds within which signals are one: `timeout` sends its own to the process, and then to the group
 PATIENCE = 3.0  # seconds after which a run that has not ended yet says what it waits for
 GRACE = 8.0  # seconds after which a process that is to end at once, and does not, is ended

@@ -118,10 +118,10 @@ def _conditions(
         return
     if trend > 0:
         yield "rising"
-    compared = [record for record in records if "gap/open_loop_error" in record][-1:]
+    compared = next((record for record in reversed(records) if "gap/open_loop_error" in record), {})
     # What nobody can predict, such as where the next target lies, is no fault of a model whose dreams promise what comes.
-    sound = [record for record in compared if abs(record.get("gap/return_ratio", 0.0) - 1.0) < PROMISE_KEPT]
-    if compared and not sound and compared[-1]["gap/open_loop_error"] > OPEN_LOOP_LOST:
+    sound = abs(compared.get("gap/return_ratio", 0.0) - 1.0) < PROMISE_KEPT
+    if not sound and compared.get("gap/open_loop_error", 0.0) > OPEN_LOOP_LOST:
         yield "model_is_lost"
     if standards.random is not None and high <= standards.random + abs(standards.random) / 2:
         yield "no_better_than_random"

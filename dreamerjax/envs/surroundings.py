@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from dreamerjax.core.child_process import OF_THE_PARENT
+from dreamerjax.core.child_process import SIGNALS
 
 _theirs: dict[int, Any] = {}  # what differs from ours, by its place in what `_look` returns
 _inside = False
@@ -56,12 +56,12 @@ def foreign(*, made: bool = False) -> Iterator[None]:
             _theirs.clear()
         _theirs.update(changed)
         if _handlers() != handlers and threading.current_thread() is threading.main_thread():
-            for number, handler in zip(OF_THE_PARENT, handlers, strict=True):
+            for number, handler in zip(SIGNALS, handlers, strict=True):
                 signal.signal(number, handler)
 
 
 def _handlers() -> list[Any]:
-    return [_signal.getsignal(number) for number in OF_THE_PARENT]  # signal.getsignal takes as long as a step of CartPole
+    return [_signal.getsignal(number) for number in SIGNALS]  # signal.getsignal takes as long as a step of CartPole
 
 
 def _look() -> tuple[Any, ...]:

@@ -56,7 +56,7 @@ def plan(options: argparse.Namespace) -> None:
     """Say what an experiment can see, before it runs."""
     from dreamerjax.experiment import power
 
-    print(power.plan(spec.load(options.slug, options.experiments), options.spread, options.effect))
+    say(power.plan(spec.load(options.slug, options.experiments), options.spread, options.effect))
 
 
 def report(options: argparse.Namespace) -> None:

@@ -26,7 +26,9 @@ class Networks:
     unimix: float
     std_range: tuple[float, float]
     standardize: bool
-    ensemble: int  # reward and continue heads; more than one put an axis before their outputs, see `world_model.members`
+    ensemble: (
+        int  # reward and continue heads; more than one put an axis before their outputs, see `world_model.ensemble_logits`
+    )
     encoder: Encoder
     rssm: RSSM
     decoder: Decoder

@@ -286,9 +286,9 @@ def report(results: dict[str, Any]) -> str:
         sections += ["## Other environments", "", *markdown_table(header, demands), ""]
     if unfinished:
         sections += ["## Not finished", "", *unfinished, ""]
-    of = {label: [] for label in dict.fromkeys(row.get("label") for row in results["runs"]) if label}
-    for row in (row for row in results["runs"] if row.get("label")):
-        of[row["label"]].append(f"`{row['task']}` seed {row['seed']}")
+    of: dict[str, list[str]] = {}
+    for row in (row for row in results["runs"] if "label" in row):
+        of.setdefault(row["label"], []).append(f"`{row['task']}` seed {row['seed']}")
     earlier = [f"with `{label}` {', '.join(names)}" for label, names in of.items()]
     settings = f"`{' '.join(results['overrides'])}`" if results["overrides"] else "the defaults"
     version = f"commit `{str(results['commit'])[:8]}`{' with changes' if results['dirty'] else ''}, {settings}"

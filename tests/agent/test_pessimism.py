@@ -19,7 +19,7 @@ from dreamerjax.agent.imagination import Dream
 from dreamerjax.agent.losses import Anchor, actor_loss
 from dreamerjax.agent.state import init_train_state
 from dreamerjax.agent.update import train_step
-from dreamerjax.agent.world_model import disagreement, ensemble_logits, reward_and_continue
+from dreamerjax.agent.world_model import ensemble_logits, ensemble_predictions, reward_and_continue
 from dreamerjax.core.types import ActionSpec, EnvSpec, ObservationSpec
 from dreamerjax.networks.build import Networks
 from dreamerjax.networks.layers import apply
@@ -39,6 +39,11 @@ SPACES = {
 
 def drawn(seed: int, *shape: int) -> jax.Array:
     return jax.random.normal(jax.random.key(seed), shape)
+
+
+def disagreement(networks: Networks, model: Any, features: jax.Array) -> list[jax.Array]:
+    """Standard deviations over the members of reward and continuation [...]."""
+    return [jnp.std(said, axis=0) for said in ensemble_predictions(networks, model, features)]
 
 
 def fitted() -> tuple[Any, jax.Array, jax.Array]:

@@ -104,7 +104,7 @@ observe = partial(world_model.observe, NETWORKS, MODEL)
 project_inputs = partial(world_model.project_inputs, NETWORKS, MODEL)
 reward_and_continue = partial(world_model.reward_and_continue, NETWORKS, MODEL)
 ensemble_logits = partial(world_model.ensemble_logits, NETWORKS, MODEL)
-disagreement = partial(world_model.disagreement, NETWORKS, MODEL)
+ensemble_predictions = partial(world_model.ensemble_predictions, NETWORKS, MODEL)
 class_indices = partial(world_model.class_indices, NETWORKS)
 encode_action = partial(world_model.encode_action, NETWORKS)
 critic_loss = partial(losses.critic_loss, NETWORKS, STATE.params["critic"])
@@ -206,7 +206,7 @@ REFUSED: list[tuple[str, Callable[..., Any], tuple[Any, ...], str]] = [
     ("observe_uniform", observe, (READ, latent(B), zeros(B, T, S)), "shape"),
     ("reward_and_continue", reward_and_continue, (zeros(N, D),), "features"),
     ("ensemble_logits", ensemble_logits, (zeros(N, D),), "features"),
-    ("disagreement", disagreement, (zeros(N, D),), "features"),
+    ("ensemble_predictions", ensemble_predictions, (zeros(N, D),), "features"),
     ("undiscounted", world_model.undiscounted, (zeros(N), zeros(N)), "gamma"),
     ("imagine_starts", imagine, (latent(N), DreamNoise(zeros(H, 1, 1), zeros(H, 1, S))), "N starts"),
     ("imagine_noise", imagine, (latent(N), DreamNoise(zeros(H, N, 1), zeros(H + 1, N, S))), "noise"),

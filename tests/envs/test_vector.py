@@ -16,8 +16,9 @@ import numpy as np
 import pytest
 
 from dreamerjax.config.schema import EnvConfig, Vectorization
+from dreamerjax.core.child_process import SIGNALS
 from dreamerjax.core.errors import UserError
-from dreamerjax.core.stopping import SIGNALS, Stop, Stopped, stop_on_signals
+from dreamerjax.core.stopping import Stop, Stopped, stop_on_signals
 from dreamerjax.envs import EnvironmentFault, Envs, Stepper, make_vector_env
 from dreamerjax.envs.boundary import construction
 from dreamerjax.envs.surroundings import foreign, forget
