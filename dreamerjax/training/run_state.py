@@ -18,7 +18,7 @@ from dreamerjax.config.flat import flatten, walk
 from dreamerjax.config.keys import written
 from dreamerjax.config.schema import Config, Mode
 from dreamerjax.core.errors import UserError
-from dreamerjax.core.files import write_text
+from dreamerjax.core.files import read_json_object, write_text
 from dreamerjax.core.run_directory import RunDirectory, collect_meta
 from dreamerjax.core.stopping import Stop
 from dreamerjax.core.types import ActFunction
@@ -27,7 +27,7 @@ from dreamerjax.diagnostics.collapse import CollapseWatch, watch_settings
 from dreamerjax.envs import Source, descriptions
 from dreamerjax.envs.random_rollouts import random_policy
 from dreamerjax.storage import compatibility
-from dreamerjax.storage.checkpoints import CheckpointStore
+from dreamerjax.storage.checkpoints import CheckpointStore, saved_in
 from dreamerjax.storage.logger import CHANGED, RunLogger, read_metrics
 from dreamerjax.storage.sinks import chosen_sinks
 from dreamerjax.training import update_schedule
@@ -36,6 +36,12 @@ from dreamerjax.training.evaluation import Evaluator
 from dreamerjax.training.runtime import Stopwatch, Trace
 from dreamerjax.training.warm_start import WarmStart, warm_start
 from dreamerjax.training.world import ACTING_SEED, EVALUATION_SEED, RANDOM_SEED, build_replay, build_world, derived_seed
+
+
+def has_begun(directory: RunDirectory) -> bool:
+    """Whether there is something to go on from, or was: a run that came to its end is never begun anew."""
+    ended = read_json_object(directory.summary).get("outcome") in ("finished", "solved", "stopped")
+    return ended or bool(saved_in(directory.checkpoints / "latest"))
 
 
 class RunState:
@@ -69,7 +75,8 @@ class RunState:
         self.world = build_world(config, source, stop)
         self.family = compatibility.fingerprint(config, self.world.spec)
         self.replay = build_replay(self.world)
-        start = warm_start(self.world, self.family) if directory is None else WarmStart(self.world.initial_state())
+        began = directory is not None and has_begun(directory)
+        start = WarmStart(self.world.initial_state()) if began else warm_start(self.world, self.family)
         self._given = start.policy  # acting parameters that this run does not train
         self.directory = directory or self._new_run(start.source)
         self.logger = RunLogger(self.directory.path, total_steps=update_schedule.last_step(config.train), sinks=sinks)
@@ -209,10 +216,18 @@ class RunState:
     def restore(self) -> tuple[bool, str]:
         """Load the newest undamaged checkpoint: (whether the run goes on exactly, or why not).
 
-        Raises UserError if there is none or it is of another family.
+        A run that ended before its first checkpoint begins anew, in the same directory.
+
+        Raises UserError if there is no undamaged one or it is of another family.
         """
+        path = str(self.directory.path)
+        if not has_begun(self.directory):
+            family = self.directory.meta.get("family")
+            compatibility.require_same(family if isinstance(family, dict) else {}, self.family, path)
+            self._go_on()
+            return True, ""
         restored = self.latest.restore()
-        compatibility.require_same(restored.info["family"], self.family, str(self.directory.path))
+        compatibility.require_same(restored.info["family"], self.family, path)
         if restored.replay is None:
             raise UserError(f"the checkpoint in {self.latest.directory} has no replay", exit_code=1)
         self.learner = self.world.learner(state_from_dict(restored.arrays["train"], self.learner.state()))
@@ -229,6 +244,11 @@ class RunState:
         if self.counters.fault is not None:
             exact, reason = False, f"the run was saved after a fault in the middle of a step: {self.counters.fault}"
             self.counters.fault = None
+        self._go_on()
+        return exact, reason
+
+    def _go_on(self) -> None:
+        """Let metrics, pace and configuration be those of the environment step that the run is at."""
         self.logger.truncate_after(self.counters.updates, self.env_steps)
         self.counters.keep_pace(self.config.train, self.env_steps)
         self._say_changes()
@@ -236,7 +256,6 @@ class RunState:
         for record in read_metrics(self.directory.metrics):
             self.watch.observe(record)
         write_text(self.directory.config_path, config_to_yaml(replace(self.config, resume=None)))
-        return exact, reason
 
     def _say_changes(self) -> None:
         configs = config_from_yaml(self.directory.config_path), replace(self.config, resume=None)

@@ -151,10 +151,24 @@ def test_without_an_undamaged_checkpoint_nothing_changes(copy: Path, capsys: pyt
     assert trials.content(copy) == before
 
 
-def test_without_any_checkpoint(copy: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_finished_run_without_any_checkpoint(copy: Path, capsys: pytest.CaptureFixture[str]) -> None:
     shutil.rmtree(copy / "checkpoints" / "latest")
+    before = trials.content(copy)
     assert trials.resume_here(copy) == 2
     assert_one_line(capsys.readouterr().err, f"no checkpoint in {copy}/checkpoints/latest")
+    assert trials.content(copy) == before
+
+
+def test_killed_before_the_first_checkpoint_it_begins_anew(
+    copy: Path, reference: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.rmtree(copy / "checkpoints" / "latest")
+    (copy / "summary.json").unlink()
+    assert trials.resume_here(copy, "model.deter=32") == 2
+    assert_one_line(capsys.readouterr().err, "model.deter is 16 there and 32 here")
+    assert trials.resume_here(copy) == 0
+    assert f"resumed {copy} at environment step 0, update 0: exactly" in capsys.readouterr().out
+    trials.assert_same_run(copy, reference)
 
 
 @pytest.mark.parametrize(
