@@ -31,7 +31,7 @@ GPU_PACKAGES := cloudpickle|farama-notifications|filelock|gymnasium|hydra-core|o
 GPU_PLATFORMS := $(foreach version,2_28 2_27 2_17,--platform manylinux_$(version)_x86_64) --platform manylinux2014_x86_64
 COMPILE = $(UV) compile pyproject.toml --universal --python-version 3.11 --no-header --no-annotate --no-emit-index-url --quiet
 
-.PHONY: help install extras train bench bench-stability bench-suite gpu-check gpu-wheels test test-fast test-sinks lint format docs docs-check lock clean
+.PHONY: help install extras train bench bench-stability bench-suite bench-reliability gpu-check gpu-wheels test test-fast test-sinks lint format docs docs-check lock clean
 
 help:  ## list the targets
 	@sed -nE 's/^([a-z-]+):.*## (.*)/\1\t\2/p' Makefile | expand -t 14
@@ -51,6 +51,9 @@ bench-stability: $(STAMP)  ## solve CartPole-v1 with ten seeds, then see whether
 
 bench-suite: $(STAMP) extras  ## measure the defaults on many tasks and seeds (hours; a part: ARGS="--tasks dmc6")
 	$(BIN)/python experiments/suite/run.py $(ARGS)
+
+bench-reliability: $(STAMP)  ## count what docs/reliability.md promises (hours; a part: ARGS="--parts kills,inputs")
+	PYTHONPATH=.:tests/e2e $(BIN)/python -m experiments.reliability.run $(ARGS)
 
 # On a bare machine with a GPU, Python 3.12 and JAX: `make gpu-wheels` elsewhere, then `make gpu-check GPU_PYTHON=python3` there.
 gpu-check:  ## measure everything on a machine with a GPU in six minutes (ARGS=--fast: try it without one)

@@ -14,7 +14,7 @@ import numpy as np
 from dreamerjax.config.cli import Result, main
 from dreamerjax.config.schema import Config
 from dreamerjax.core.errors import UserError
-from dreamerjax.core.machine import memory_mb
+from dreamerjax.core.machine import memory_bytes, memory_mb
 from dreamerjax.core.run_directory import RunDirectory
 from dreamerjax.core.stopping import Stop, Stopped, leave, stop_on_signals
 from dreamerjax.data.replay import Sample
@@ -94,14 +94,22 @@ def play_round(run: RunState) -> None:
 
 
 def compile_update(run: RunState, plan: update_schedule.Plan) -> None:
-    """Compile the update before it is begun. Raises Stopped if the run is to end before that is done."""
+    """Compile the update before it is begun.
+
+    Raises Stopped if the run is to end before that is done; UserError if the update could not be computed in this memory.
+    """
     config = run.config.train
     if not run.config.jit or plan.trains in run.learner.compiled:
         return
     if run.stopwatch.first_update is None:
         run.logger.message(f"step {run.env_steps}: compiling the update")
     batches = replay_batch(run.world.spec, run.replay.blank(config.updates_per_call, config.batch_size))
-    run.stop.wait_for(run.learner.compile, run.hyper(plan), batches, plan.trains)
+    needed = run.stop.wait_for(run.learner.compile, run.hyper(plan), batches, plan.trains)
+    if run.world.devices[0].platform == "cpu" and needed > memory_bytes():
+        raise UserError(
+            f"an update needs {needed / 1e9:.1f} GB of memory and this machine has {memory_bytes() / 1e9:.1f}: lower "
+            "train.batch_size, train.batch_length, behavior.starts, behavior.horizon, model.bins.count or the size"
+        )
 
 
 def begin(run: RunState, plan: update_schedule.Plan) -> Update:

@@ -140,10 +140,15 @@ class Learner:
         }
         self.compiled: set[Trains] = set()  # by `compile`
 
-    def compile(self, hyper: Hyper, batches: Batch, trains: Trains) -> None:
-        """Compile what `update` runs on such batches, whose numbers do not matter; changes nothing else."""
-        self._programs[trains].lower(hyper, self._state, split_batches(batches, len(self._devices))).compile()
+    def compile(self, hyper: Hyper, batches: Batch, trains: Trains) -> int:
+        """Compile what `update` runs on such batches, whose numbers do not matter; changes nothing else.
+
+        Returns:
+            Bytes that the program works in, over all devices.
+        """
+        program = self._programs[trains].lower(hyper, self._state, split_batches(batches, len(self._devices))).compile()
         self.compiled.add(trains)
+        return int(program.memory_analysis().temp_size_in_bytes) * len(self._devices)
 
     def update(self, hyper: Hyper, batches: Batch, trains: Trains = Trains.everything) -> tuple[dict[str, Any], Any]:
         """Run K updates on NumPy batches [K, T, B, ...]; returns device metrics {name: [K]} and latents for `latents`.

@@ -35,7 +35,7 @@ from yaml import YAMLError
 from dreamerjax.config.flat import alternatives, key_types, walk
 from dreamerjax.config.help import Group, help_text, purpose
 from dreamerjax.config.keys import written
-from dreamerjax.config.overrides import explain, is_open, normalise, parents, unknown_key
+from dreamerjax.config.overrides import explain, is_open, normalise, parents, require_truth, unknown_key
 from dreamerjax.config.schema import Config, RunConfig
 from dreamerjax.config.synonyms import SYNONYMS
 from dreamerjax.config.validation import check_ranges, validate
@@ -124,7 +124,7 @@ def _one_line_errors(schema: type, overrides: Sequence[str]) -> Iterator[None]:
     """Turn the exceptions of Hydra and OmegaConf into UserError."""
     try:
         yield
-    except (HydraException, OmegaConfBaseException, YAMLError) as error:
+    except (HydraException, OmegaConfBaseException, YAMLError, ValueError) as error:
         raise explain(error, overrides, key_types(schema), _groups(schema)) from error
 
 
@@ -262,9 +262,13 @@ def _dotted(settings: Mapping[str, Any], types: Mapping[str, Any], prefix: str =
 
 
 def _value(key: str, value: Any, types: dict[str, Any]) -> Any:
-    """What OmegaConf can hold, of NumPy, pathlib and tuples too. Raises UserError for an unknown key."""
+    """What OmegaConf can hold, of NumPy, pathlib and tuples too.
+
+    Raises UserError for an unknown key, or a number for true or false.
+    """
     if key not in types and not any(is_open(types.get(parent)) for parent in parents(key)):
         raise unknown_key(key, types, _groups(Config))
+    require_truth(key, value, types)
     value = value.tolist() if hasattr(value, "tolist") else os.fspath(value) if isinstance(value, os.PathLike) else value
     if isinstance(value, float) and value.is_integer() and int in alternatives(types.get(key)):
         return int(value)
@@ -295,8 +299,10 @@ def config_from_yaml(path: str | Path, content: str | None = None) -> Config:
         return _to_dataclass(Config, cast(DictConfig, OmegaConf.merge(OmegaConf.structured(Config), loaded)))
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror or error}") from error
-    except YAMLError as error:
+    except (YAMLError, UnicodeDecodeError) as error:
         raise UserError(f"{path} is not valid YAML: {error}") from error
+    except RecursionError:
+        raise UserError(f"{path} is not valid YAML: it is nested too deeply") from None
     except UserError as error:
         raise UserError(f"{path}: {error}") from error
     except OmegaConfBaseException as error:

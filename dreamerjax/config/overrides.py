@@ -62,6 +62,11 @@ def quoted(text: str) -> str:
 
 
 def _normalise_one(text: str, types: dict[str, Any], groups: dict[str, bool], sweep: bool) -> str:
+    key = text.lstrip("+~").partition("=")[0]
+    if not key.strip():
+        raise UserError(f"cannot read the argument {text!r}: write key=value")
+    if text.startswith("~") and not any(is_open(types.get(name)) for name in (key, *parents(key))):
+        raise UserError(f"{key} cannot be removed; set it with {key}=...")
     match = _OVERRIDE.fullmatch(text)
     if match is None or text.startswith("-"):
         return text
@@ -71,6 +76,7 @@ def _normalise_one(text: str, types: dict[str, Any], groups: dict[str, bool], sw
     if key in groups and sign in ("", "+"):
         return f"{'' if groups[key] else '+'}{key}={value}"
     parts = alternatives(types.get(key))
+    require_truth(key, value, types)
     if int in parts:
         value = ",".join(_whole(part.strip()) for part in value.split(","))
     elif str in parts and not sweep and value not in ("null", "???") and value[:1] not in ("'", '"'):
@@ -80,6 +86,12 @@ def _normalise_one(text: str, types: dict[str, Any], groups: dict[str, bool], sw
     elif key in types:
         sign = sign.replace("+", "")
     return f"{sign}{key}={value}"
+
+
+def require_truth(key: str, value: Any, types: dict[str, Any]) -> None:
+    """Raise UserError for a number other than 0 and 1, which OmegaConf would call true."""
+    if bool in alternatives(types.get(key)) and _NUMBER.fullmatch(str(value)) and float(value) not in (0, 1):
+        raise UserError(f"{key} must be {describe(types[key])}, not {value}")
 
 
 def is_open(hint: Any) -> bool:
@@ -101,6 +113,9 @@ def normalise(overrides: Iterable[str], types: dict[str, Any], groups: dict[str,
     values), keys of open mappings (`env.kwargs.x`) are added, `from=` and `behavior.lambda=` get the underscore that Python
     wants of them, and `+` is put where it belongs. `groups` says of each
     group whether the primary configuration already chooses an option of it (else one is appended with `+`).
+
+    Raises:
+        UserError: an argument without a key, one that removes a key, a number for true or false.
     """
     return [_normalise_one(text, types, groups, sweep) for text in overrides]
 
@@ -149,8 +164,6 @@ def _explain_key(
         return UserError(where + str(unknown_key(given[-1]["key"] if given else key, types, groups)))
     if type(cause).__name__ == "MissingMandatoryValue":
         return UserError(f"{key} is required: {key}=... ({describe(types[key])})")
-    if any(override.startswith(f"~{key}") for override in overrides):
-        return UserError(f"{key} cannot be removed; set it with {key}=...")
     if "Interpolation" in type(cause).__name__:
         return UserError(f"{where}{key}: {str(cause).partition(chr(10))[0]}")
     if is_dataclass(types[key]):

@@ -116,7 +116,7 @@ class TrainConfig:
 class BinsConfig:
     """Bins of the two-hot reward and critic heads; symexp of more than 80 overflows float32."""
 
-    count: int = key(63, "How many", least=3)
+    count: int = key(63, "How many", least=3, most=10_001)
     low: float = key(-20.0, "The lowest", "symlog units", least=-80, most=80)
     high: float = key(20.0, "The highest", "symlog units", least=-80, most=80)
     spacing: BinSpacing = key(BinSpacing.symexp)

@@ -11,6 +11,28 @@ from dreamerjax.config.schema import BinSpacing, Config, Mode
 from dreamerjax.core.errors import UserError
 
 IMAGE_UNIT = 16  # the convolutions halve an image four times
+METRICS = (
+    "eval/greedy/",
+    "eval/sampled/",
+    "episode/",
+    "baseline/",
+    "loss/",
+    "model/",
+    "actor/",
+    "dream/",
+    "critic/",
+    "wm/surprise/",
+    "gap/",
+    "pacing/",
+    "gradient_norm/",
+)
+
+
+def unknown_metric(name: str) -> str:
+    """What is wrong with the name of a metric; empty if it can be one."""
+    if any(name.startswith(family) and name != family for family in METRICS):
+        return ""
+    return f"is no known metric: {name}; valid (see docs/metrics.md): {', '.join(f'{family}...' for family in METRICS)}"
 
 
 def _architecture(config: Config) -> Iterator[str]:
@@ -72,6 +94,11 @@ def _behavior(config: Config) -> Iterator[str]:
         yield f"behavior.anchor={behavior.anchor:g} needs an averaged policy to stay near: optim.average_updates=1000, not 0"
 
 
+def _run(config: Config) -> Iterator[str]:
+    if unknown := unknown_metric(config.run.primary_metric):
+        yield f"run.primary_metric {unknown}"
+
+
 def _modes(config: Config) -> Iterator[str]:
     mode = config.mode
     if mode is Mode.dreamer and config.from_ is None:
@@ -124,6 +151,6 @@ def validate(config: Config) -> None:
         UserError: the first value that is impossible, with what would be valid.
     """
     check_ranges(config)
-    for check in (_architecture, _images, _data, _behavior, _modes, _pacing, _names):
+    for check in (_architecture, _images, _data, _behavior, _run, _modes, _pacing, _names):
         for message in check(config):
             raise UserError(message)

@@ -47,7 +47,7 @@ def read_json_object(path: Path) -> dict[str, Any]:
     """The content of a JSON file; empty where there is none, or none that can be read, or it is no object."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return {}
     return content if isinstance(content, dict) else {}
 

@@ -11,24 +11,10 @@ from typing import Any
 from dreamerjax.config.cli import load_config
 from dreamerjax.config.flat import flatten
 from dreamerjax.config.schema import Config
+from dreamerjax.config.validation import unknown_metric
 from dreamerjax.core.errors import UserError
 from dreamerjax.experiment.design import Arm, Budget, Experiment, Gate, Statistic
 
-FAMILIES = (
-    "eval/greedy/",
-    "eval/sampled/",
-    "episode/",
-    "baseline/",
-    "loss/",
-    "model/",
-    "actor/",
-    "dream/",
-    "critic/",
-    "wm/surprise/",
-    "gap/",
-    "pacing/",
-    "gradient_norm/",
-)
 FEWEST_SEEDS = 3
 BUDGET_KEYS = ("train.steps", "train.updates", "train.stop_at_return")
 RUNNER_KEYS = ("train.seed", "run.root", "run.name", "run.hypothesis", "run.primary_metric", "resume")
@@ -95,9 +81,8 @@ def _check_metric(experiment: Experiment) -> None:
     if (metric.threshold is not None) != (metric.statistic in (Statistic.time_to, Statistic.kept)):
         needs = "is missing" if metric.threshold is None else f"has no meaning ({metric.threshold:g})"
         raise UserError(f"metric.threshold {needs} with statistic {metric.statistic.name}; time_to and kept have one, no other")
-    if not any(metric.name.startswith(family) and metric.name != family for family in FAMILIES):
-        families = ", ".join(f"{family}..." for family in FAMILIES)
-        raise UserError(f"metric.name is no known metric: {metric.name}; valid (see docs/metrics.md): {families}")
+    if unknown := unknown_metric(metric.name):
+        raise UserError(f"metric.name {unknown}")
 
 
 def _settings(experiment: Experiment, arm: Arm) -> dict[str, Any]:

@@ -48,6 +48,8 @@ def read_yaml(file: Path) -> Any:
         raise UserError(f"cannot read {file}: {getattr(error, 'strerror', None) or error}") from error
     except yaml.YAMLError as error:
         raise UserError(f"{file} is not valid YAML: {error}") from error
+    except RecursionError:
+        raise UserError(f"{file} is not valid YAML: it is nested too deeply") from None
 
 
 def did_you_mean(word: str, known: Iterable[str], otherwise: str = "") -> str:

@@ -44,11 +44,13 @@ def test_yaml_round_trip_is_exact(learning_rate: float, seed: int, hypothesis: s
         ("[1, 2]", "not a mapping of configuration keys"),
         ("3", "Invalid loaded object type: int"),
         ("a: [", "is not valid YAML"),
+        ("a: " + "[" * 3000, "is not valid YAML: it is nested too deeply"),
+        ("a: caf\udce9", "is not valid YAML: 'utf-8' codec can't decode byte 0xe9"),
     ],
 )
 def test_a_bad_file_is_named_with_its_key(tmp_path: Path, text: str, message: str) -> None:
     path = tmp_path / "config.yaml"
-    path.write_text(text)
+    path.write_text(text, encoding="utf-8", errors="surrogateescape")
     with pytest.raises(UserError) as caught:
         config_from_yaml(path)
     assert str(path) in str(caught.value)

@@ -159,6 +159,18 @@ def test_a_diverging_loss_is_named_and_the_checkpoint_kept(copy: Path, capsys: p
     assert trials.resume_here(copy, "optim.model_lr=1e-3") == 0
 
 
+def test_an_update_beyond_the_memory_is_refused_before_it_is_begun(
+    copy: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(train, "memory_bytes", lambda: 1_000)
+    assert trials.resume_here(copy, "train.steps=140") == 2
+    err = capsys.readouterr().err
+    assert err.startswith("error: an update needs 0.0 GB of memory and this machine has 0.0: lower train.batch_size")
+    assert err.count("\n") == 1
+    monkeypatch.undo()
+    assert trials.resume_here(copy) == 0
+
+
 def test_a_gradient_that_is_not_finite_counts_as_divergence() -> None:
     """The loss of an update is that of the parameters before it: these would be saved as good."""
     run_state = SimpleNamespace(counters=SimpleNamespace(updates=7), latest=SimpleNamespace(latest_step=lambda: None))

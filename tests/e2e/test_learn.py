@@ -118,6 +118,7 @@ def boom() -> Any:
         ("CartPole-v1", {"train": {"sed": 1}}, r"unknown key train.sed; did you mean train.seed\?"),
         ("CartPole-v1", {"train": {"seed": "x"}}, r"train.seed must be a whole number, not x"),
         ("CartPole-v1", {"train": 3}, r"train is a section, not a value"),
+        ("CartPole-v1", {"replay.online": 25}, r"replay.online must be true or false, not 25"),
         ("CartPole-v1", {"train.batch_length": 1}, r"train.batch_length must be at least 2, not 1"),
         ("CartPole-v1", {"size": "huge"}, r"size=huge: no such option"),
         ("CartPole-v1", {"resume": "nowhere"}, r"no run at nowhere"),

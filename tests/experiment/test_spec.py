@@ -240,7 +240,12 @@ def test_sides_are_selected_by_level_and_factors_by_key(tmp_path: Path) -> None:
 
 def test_a_file_that_is_not_yaml_or_not_there(tmp_path: Path) -> None:
     file = files.write(tmp_path)
-    for text, words in (("a: [", "is not valid YAML"), ("- a", "the file must be a mapping"), ("a: 1\na: 2", "a comes twice")):
+    for text, words in (
+        ("a: [", "is not valid YAML"),
+        ("a: " + "[" * 3000, "is not valid YAML: it is nested too deeply"),
+        ("- a", "the file must be a mapping"),
+        ("a: 1\na: 2", "a comes twice"),
+    ):
         file.write_text(text)
         with pytest.raises(UserError, match=words):
             spec.load("trial", tmp_path)

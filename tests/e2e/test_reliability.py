@@ -1,0 +1,51 @@
+"""A short form of what `make bench-reliability` counts; for disk and faults: test_faults.py and test_wild_environments.py."""
+
+from __future__ import annotations
+
+import itertools
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from dreamerjax import train
+from experiments.reliability import damage, inputs, kills, run, soak
+
+
+def test_killed_at_a_random_moment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kills, "CHAIN", 1)
+    ((case, outcome),) = itertools.islice(kills.cases(tmp_path, 0), 1)
+    assert (case[:4], outcome) == ("sync", "resumed, the same run to the last bit")
+
+
+def test_damaged_files(tmp_path: Path) -> None:
+    outcomes = dict(itertools.islice(damage.cases(tmp_path, 0), 0, None, 11))
+    assert len(outcomes) > 10
+    assert not [(case, outcome) for case, outcome in outcomes.items() if outcome.startswith(run.BROKEN)]
+
+
+def test_bad_inputs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(train, "conduct", train.conduct)  # and back, since `inputs` puts its own in this place
+    outcomes = dict(itertools.islice(inputs.cases(tmp_path, 0), 40))
+    assert set(outcomes.values()) <= {"refused in one line", "still valid"}
+
+
+def test_a_part_goes_on_where_it_was_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def part(folder: Path, first: int) -> Any:
+        assert folder.is_dir()
+        yield from ((f"case {number}", "fine" if number else "BROKEN: it fell") for number in itertools.count(first))
+
+    monkeypatch.setattr(run, "PARTS", {"kills": (part, 3, "something happens")})
+    monkeypatch.setattr(run, "HERE", tmp_path)
+    run.run_part("kills", 1, tmp_path)
+    run.run_part("kills", 3, tmp_path)
+    assert [case["case"] for case in run.read(tmp_path / "kills.jsonl")] == ["case 0", "case 1", "case 2"]
+    assert run.report(tmp_path) == 1
+    assert "| kills | something happens | 3 | fine 2 | 1 |" in (tmp_path / "REPORT.md").read_text()
+
+
+def test_growth_of_memory() -> None:
+    hours = np.linspace(0, 2, 400)
+    slope, error = soak.growth(hours, 700 + 3 * hours + np.random.default_rng(0).normal(size=400))
+    assert abs(slope - 3) < 3 * error < 1
