@@ -6,6 +6,7 @@ An entry point is `sys.exit(main(train))` with `train(config: Config) -> int | N
 
 from __future__ import annotations
 
+import io
 import logging
 import os
 import re
@@ -13,7 +14,7 @@ import shutil
 import sys
 import threading
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr
 from dataclasses import dataclass, field, is_dataclass, replace
 from functools import reduce
 from itertools import takewhile
@@ -23,6 +24,7 @@ from typing import Any, TypeVar, cast
 
 from hydra import compose, initialize, initialize_config_dir
 from hydra import main as hydra_main
+from hydra._internal.utils import get_args_parser
 from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
@@ -331,6 +333,18 @@ def _print_sweep(rows: Sequence[Mapping[str, str]]) -> None:
     Console().print(table)
 
 
+def _refuse_flags(arguments: Sequence[str]) -> None:
+    """Raise UserError for what Hydra's parser would answer with its usage, of many lines."""
+    parser, said = get_args_parser(), io.StringIO()
+    try:
+        with redirect_stderr(said):
+            _, unknown = parser.parse_known_args([word for word in arguments if word[:1] == "-" or "=" not in word])
+    except SystemExit:
+        raise UserError(said.getvalue().strip().splitlines()[-1].partition("error: ")[2]) from None
+    if unknown:
+        raise UserError(f"{unknown[0]}: there is no such flag; -m runs a sweep, --help tells the keys")
+
+
 def _run_with_hydra(task: Task, arguments: Sequence[str], schema: type) -> int:
     """Hand arguments with flags to Hydra: `-m` sweeps, and ends with one table of what the tasks say; `--cfg job` prints.
 
@@ -364,6 +378,7 @@ def _run_with_hydra(task: Task, arguments: Sequence[str], schema: type) -> int:
             raise UserError(f"{argument}: write {key}=value, without dashes")
         if argument[:1] == "-" and key.replace("-", "_") in SYNONYMS:
             raise unknown_key(key, key_types(schema), _groups(schema))
+    _refuse_flags(arguments)
     sweep = any(argument in ("-m", "--multirun") for argument in arguments)
     if schema is Config and any(argument.startswith("resume=") for argument in arguments):
         raise UserError("resume= cannot be combined with flags: name the run and the keys to change, nothing else")
@@ -418,6 +433,8 @@ def main(task: Task, argv: Sequence[str] | None = None, schema: type = Config) -
     A UserError becomes one line on stderr and its own exit code (2 for bad input), Ctrl-C becomes 130.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
+    if schema is not Config and "run" in key_types(schema) and not any(word[:1] == "-" for word in arguments):
+        arguments = [word if "=" in word else f"run={word}" for word in arguments]  # `evaluate RUN`
     try:
         if {"-h", "--help", "--help-all"} & set(arguments):
             say(_help(task, arguments, schema))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterator
 from typing import Any
@@ -10,6 +11,7 @@ from dreamerjax.config.flat import walk
 from dreamerjax.config.schema import BinSpacing, Config, Mode
 from dreamerjax.core.errors import UserError
 
+LARGEST = 3.4e38  # float32
 IMAGE_UNIT = 16  # the convolutions halve an image four times
 METRICS = (
     "eval/greedy/",
@@ -48,6 +50,12 @@ def _architecture(config: Config) -> Iterator[str]:
         yield f"model.bins.low ({bins.low:g}) must be below model.bins.high ({bins.high:g})"
     if bins.spacing is BinSpacing.symexp and bins.low == -bins.high and bins.count % 2 == 0:
         yield f"model.bins.count must be odd for a symmetric range (0 is a bin): {bins.count + 1}, not {bins.count}"
+
+
+def _environment(config: Config) -> Iterator[str]:
+    for entry in walk(config.env.kwargs, "env.kwargs."):
+        if isinstance(entry.value, float) and not math.isfinite(entry.value):
+            yield f"{entry.key} must be finite, not {entry.value}"
 
 
 def _images(config: Config) -> Iterator[str]:
@@ -140,8 +148,12 @@ def _names(config: Config) -> Iterator[str]:
 def check_ranges(section: Any) -> None:
     """Raise UserError for the first number of a (nested) dataclass that is outside the range which its key states."""
     for entry in walk(section):
-        if entry.range is not None and entry.value is not None and entry.value not in entry.range:
+        if entry.range is None or entry.value is None:
+            continue
+        if entry.value not in entry.range:
             raise UserError(f"{entry.key} must be {entry.range}, not {entry.value:.10g}")
+        if abs(entry.value) > LARGEST:
+            raise UserError(f"{entry.key} must be a number that float32 can hold, not {entry.value:.10g}")
 
 
 def validate(config: Config) -> None:
@@ -151,6 +163,6 @@ def validate(config: Config) -> None:
         UserError: the first value that is impossible, with what would be valid.
     """
     check_ranges(config)
-    for check in (_architecture, _images, _data, _behavior, _run, _modes, _pacing, _names):
+    for check in (_architecture, _environment, _images, _data, _behavior, _run, _modes, _pacing, _names):
         for message in check(config):
             raise UserError(message)

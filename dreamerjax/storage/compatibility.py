@@ -22,6 +22,8 @@ def fingerprint(config: Config, spec: EnvSpec) -> dict[str, Any]:
 def require_same(saved: dict[str, Any], here: dict[str, Any], path: str) -> None:
     """Raise UserError, naming each key that differs, unless both are one family."""
     missing = "absent"
+    # A key that came later: what was saved before has what is its default now.
+    saved = {f"model.{key}": plain(value) for key, value in flatten(Config().model).items() if f"model.{key}" in here} | saved
     differences = [
         f"{key} is {saved.get(key, missing)} there and {here.get(key, missing)} here"
         for key in sorted(saved.keys() | here.keys())

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import random
 import shutil
+import tempfile
 from collections.abc import Callable, Iterator
 from enum import Enum
 from functools import partial
@@ -15,11 +16,12 @@ from pathlib import Path
 from types import NoneType
 from typing import Any
 
+import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 import dreamerjax
-from dreamerjax import train
+from dreamerjax import api, train
 from dreamerjax.config.cli import main
 from dreamerjax.config.flat import Entry, alternatives, walk
 from dreamerjax.config.schema import Config
@@ -92,21 +94,22 @@ env.num_envs=0
 env.num_envs=1e9
 train.seed=-1
 train.seed=99999999999999999999
-hydra.run.dir=/
 --nope
 --multirun=1
-train.steps=1 train.steps=2
 parallel.devices=4096
 train.batch_size=7 parallel.devices=2
 run.root=/proc/nope
 run.root=/dev/null
 env.image_size=1
-env.time_limit=0
 env.action_repeat=0
 replay.capacity=1
 model.deter=7
 run.checkpoints_to_keep=0
 """.strip().splitlines()
+
+
+CONDUCT = train.conduct
+SHORT = ["size=tiny", "train.steps=300", "train.random_steps=270", "train.eval_every=0"]  # as far as the first update
 
 
 class Began(UserError):
@@ -116,7 +119,14 @@ class Began(UserError):
 def cases(folder: Path, first: int) -> Iterator[tuple[str, str]]:
     """In turn: a value outside of its key's type or range, as a word and from Python; a word by hand; a mutated file."""
     run = finished(folder, "good", 0)
-    train.conduct = begin  # type: ignore[assignment]  # a valid input ends here
+    with pytest.MonkeyPatch.context() as patch:  # a valid input ends there
+        patch.setattr(train, "conduct", begin)
+        patch.setattr(api, "conduct", begin)
+        yield from played(folder, first, run)
+
+
+def played(folder: Path, first: int, run: Path) -> Iterator[tuple[str, str]]:
+    """`cases`, where no training begins."""
     wrong = iter(wrong_values(2_000))
     for number in range(10_000):
         kind = ("word", "word", "python", "config", "meta", "experiment", "evaluate", "hand")[number % 8]
@@ -130,7 +140,7 @@ def cases(folder: Path, first: int) -> Iterator[tuple[str, str]]:
             yield f"learn({key}={value!r})", from_python(key, value)
         elif kind == "hand":
             words = BY_HAND[number // 8 % len(BY_HAND)].split()
-            yield f"train {' '.join(words)}", refused(partial(main, train.run), words)
+            yield f"train {' '.join(words)}", refused(partial(main, train.run), words, really=True)
         elif kind == "evaluate":
             entries = [entry for entry in walk(EvaluateConfig) if entry.range is not None]
             entry = entries[draw.randrange(len(entries))]
@@ -145,9 +155,17 @@ def begin(*_: Any, **__: Any) -> Any:
     raise Began("a run would have begun")
 
 
-def refused(command: Callable[[list[str]], Any], words: list[str]) -> str:
-    """What a command does with words that are wrong."""
-    code, _, err = in_process(command, words)
+def refused(command: Callable[[list[str]], Any], words: list[str], *, really: bool = False) -> str:
+    """What a command does with words that are wrong; `really`: a training may begin, since it alone can tell."""
+    if really:
+        with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
+            patch.setattr(train, "conduct", CONDUCT)
+            given = {word.partition("=")[0] for word in words}
+            few = [word for word in SHORT if word.partition("=")[0] not in given]
+            root = [] if "run.root" in given else [f"run.root={folder}"]
+            code, _, err = in_process(command, [*few, *root, *words])
+    else:
+        code, _, err = in_process(command, words)
     if "a run would have begun" in err:
         return "BROKEN: accepted"
     wrong = complaint(code, err)

@@ -116,6 +116,8 @@ MISTAKES = {
     "run.primary_metric=nope": "run.primary_metric is no known metric: nope; valid (see docs/metrics.md): eval/greedy/..., ",
     "model.bins.count=1000001": "model.bins.count must be at least 3 and at most 10001, not 1000001",
     "run.name=${x}": "run.name: Interpolation key 'x' not found",
+    "behavior.entropy=1e39": "behavior.entropy must be a number that float32 can hold, not 1e+39",
+    "env.kwargs={a:nan}": "env.kwargs.a must be finite, not nan",
     "train.batch_size=0": "train.batch_size must be at least 1, not 0",
     "behavior.gamma=1.5": "behavior.gamma must be above 0 and at most 1, not 1.5",
     "model.deter=100": "model.deter must be divisible by model.blocks (8): 96 or 104, not 100",
@@ -129,6 +131,18 @@ def test_a_mistake_is_one_line_and_exit_code_2(argument: str, capsys: pytest.Cap
     assert captured.err.startswith(f"error: {MISTAKES[argument]}")
     assert captured.err.count("\n") == 1
     assert not captured.out
+
+
+@pytest.mark.parametrize(
+    ("argument", "message"),
+    [
+        ("--nope", "--nope: there is no such flag; -m runs a sweep, --help tells the keys"),
+        ("--multirun=1", "argument --multirun/-m: ignored explicit argument '1'"),
+    ],
+)
+def test_an_unknown_flag_is_one_line(argument: str, message: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(lambda config: pytest.fail("ran"), ["train.seed=1", argument]) == 2
+    assert capsys.readouterr() == ("", f"error: {message}\n")
 
 
 @pytest.mark.parametrize("flags", [["-m"], ["--cfg", "job"]])

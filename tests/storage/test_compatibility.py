@@ -32,6 +32,13 @@ def test_survives_json() -> None:
     assert BASE["observations.kind.classes"] == [3]
 
 
+def test_a_key_that_came_later_had_its_default() -> None:
+    before = {key: value for key, value in BASE.items() if key != "model.ensemble"}
+    require_same(before, BASE, "a run")
+    with pytest.raises(UserError, match="model.ensemble is 1 there and 4 here"):
+        require_same(before, fingerprint(Config(model=ModelConfig(ensemble=4)), SPEC), "a run")
+
+
 def test_training_dynamics_stay_out() -> None:
     other = Config(train=TrainConfig(seed=5, batch_size=3), optim=OptimConfig(model_lr=1.0), env=EnvConfig(num_envs=9))
     assert fingerprint(other, SPEC) == BASE
