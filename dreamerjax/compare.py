@@ -1,4 +1,4 @@
-"""Compare runs by settings, curves and verdicts: `python -m dreamerjax.compare RUN RUN...`, in the terminal and as one page."""
+"""Compare runs by settings, curves, verdicts and over seeds: `python -m dreamerjax.compare RUN RUN...`, also as one page."""
 
 from __future__ import annotations
 
@@ -19,6 +19,9 @@ from dreamerjax.core.console import say
 from dreamerjax.core.errors import UserError
 from dreamerjax.core.files import user_path, write_text
 from dreamerjax.core.run_directory import RunDirectory
+from dreamerjax.experiment.compare import compare_runs
+from dreamerjax.experiment.compare import show as arms_table
+from dreamerjax.experiment.design import Budget
 from dreamerjax.report import charts, words
 from dreamerjax.report.glossary import Glossary, metrics_page, read_glossary
 from dreamerjax.report.page import TEMPLATES
@@ -40,6 +43,7 @@ METRICS = (  # each a small diagram below that of the greedy evaluations
     "gap/open_loop_error",
 )
 NOT_A_SETTING = ("run.", "resume")  # what keys begin with that say nothing of what a run does
+SEED = "train.seed"
 LABEL = 40  # characters that the settings of a run may take in a legend; else its name stands there
 BLOCKS, WIDTH = "▁▂▃▄▅▆▇█", 24  # of a curve in the terminal
 
@@ -130,6 +134,21 @@ def show(comparison: Comparison, console: Console) -> None:
         console.print(f"note: {note}", markup=False)
 
 
+def show_seeds(comparison: Comparison, options: argparse.Namespace, console: Console) -> None:
+    """Prints what seeds of one setting have in common and how settings differ, where there are seeds or `options` asks."""
+    settings = {tuple((key, run.config.get(key)) for key in comparison.differences if key != SEED) for run in comparison.runs}
+    asked = options.at is not None or options.metric != GREEDY
+    if not asked and len(settings) == len(comparison.runs):
+        return
+    try:
+        arms = compare_runs(options.runs, options.root, options.metric, at=options.at, budget=Budget[options.budget])
+        arms_table(*arms, console)
+    except UserError as error:
+        if asked:
+            raise
+        console.print(f"note: seeds are not put together: {error}", markup=False)
+
+
 def _curves(runs: Sequence[RunReading]) -> list[str]:
     """The greedy evaluations of each run in WIDTH characters, on common axes; blank where a run had none yet or had ended."""
     lines = [series(run.records, GREEDY) for run in runs]
@@ -174,6 +193,11 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("runs", nargs="*", metavar="RUN", help="run directories, their names under --root, or latest")
     made.add_argument("--root", type=user_path, default=Path("runs"), help="where runs lie (default: runs)")
     made.add_argument("--output", type=user_path, help="HTML file; by default compare.html beside the first run")
+    made.add_argument("--metric", default=GREEDY, help=f"what seeds of a setting are compared by (default: {GREEDY})")
+    made.add_argument("--at", type=float, help="the budget at which; needed if the runs are of unequal length")
+    made.add_argument(
+        "--budget", choices=[budget.name for budget in Budget], default=Budget.env_steps.name, help="what --at counts"
+    )
     return made
 
 
@@ -183,7 +207,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         options = parser().parse_args(argv)
         comparison = read_comparison(options.runs, options.root)
         output = options.output or comparison.runs[0].directory.path.resolve().parent / "compare.html"
-        show(comparison, Console())
+        console = Console()
+        show(comparison, console)
+        show_seeds(comparison, options, console)
         write_text(output, render(comparison, read_glossary(metrics_page())))
         say(str(output))
     except UserError as error:

@@ -14,7 +14,6 @@ from dreamerjax.core.console import say
 from dreamerjax.core.errors import UserError
 from dreamerjax.core.files import read_json_object, user_path
 from dreamerjax.experiment import spec
-from dreamerjax.experiment.design import Budget
 from dreamerjax.experiment.states import runs
 
 _INTERRUPTED = 130
@@ -66,14 +65,6 @@ def report(options: argparse.Namespace) -> None:
     say(str(write_up(spec.load(options.slug, options.experiments), options.root)))
 
 
-def compare(options: argparse.Namespace) -> None:
-    """Compare runs."""
-    from dreamerjax.experiment.compare import compare_runs, show
-
-    choices = {"at": options.at, "budget": Budget[options.budget], "across_families": options.across_families}
-    show(*compare_runs(options.runs, options.root, options.metric, **choices), options.output)
-
-
 def parser() -> argparse.ArgumentParser:
     """The command line's grammar."""
     top = argparse.ArgumentParser(prog="python -m dreamerjax.experiment", description=(__doc__ or "").splitlines()[0])
@@ -107,13 +98,6 @@ def parser() -> argparse.ArgumentParser:
     added.add_argument("--effect", type=float, help="to be seen, in units of the metric (default: hypothesis.by)")
     added = command("report", report, "write the report of an experiment")
     added.add_argument("slug")
-    added = command("compare", compare, "compare runs")
-    added.add_argument("runs", nargs="+", metavar="RUN")
-    added.add_argument("--metric", default="eval/greedy/return_mean")
-    added.add_argument("--at", type=float, help="the budget at which to compare; needed if the runs are of unequal length")
-    added.add_argument("--budget", choices=[budget.name for budget in Budget], default=Budget.env_steps.name)
-    added.add_argument("--across-families", action="store_true", help="allow runs of different model families")
-    added.add_argument("--output", type=user_path, help="a file for the figure")
     return top
 
 

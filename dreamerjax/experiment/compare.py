@@ -1,4 +1,4 @@
-"""Any finished runs side by side: seeds of one setting are an arm, and every arm is set against the first."""
+"""Any runs as arms: seeds of one setting are an arm, and every arm is set against the first."""
 
 from __future__ import annotations
 
@@ -14,12 +14,9 @@ from rich.table import Table
 
 from dreamerjax.core.errors import UserError
 from dreamerjax.core.run_directory import find_run
-from dreamerjax.experiment.analysis import mixed_code
 from dreamerjax.experiment.design import TOLERANCE, Arm, Budget, Contrast, Metric
-from dreamerjax.experiment.figures import draw_curves
 from dreamerjax.experiment.records import RunRecord, curve, end, reaches, read_run, value
 from dreamerjax.experiment.statistics import Estimate, contrast_estimate, estimate, improvement
-from dreamerjax.storage.compatibility import require_same
 
 CONFIDENCE = 0.95
 _NOT_A_SETTING = ("run.", "parallel.", "train.seed", "resume")  # what keys begin with that do not tell one arm from another
@@ -38,7 +35,7 @@ class ComparedArm:
 
 
 def compare_runs(
-    names: Sequence[str], root: str | Path, metric: str, *, at: float | None, budget: Budget, across_families: bool
+    names: Sequence[str], root: str | Path, metric: str, *, at: float | None, budget: Budget
 ) -> tuple[list[ComparedArm], Metric]:
     """The arms that runs make, in the order in which their first runs are named, and by what they are compared.
 
@@ -48,17 +45,20 @@ def compare_runs(
         metric: a key of metrics.jsonl; each run's number is its last value at or before `at`.
         at: where the runs are compared, rounded down to a whole number; None for where they all end.
         budget: what `at` counts.
-        across_families: whether runs of different model families may be compared.
 
     Raises:
-        UserError: fewer than two runs, the same run or seed twice, no such run, different families, a run that ended before
+        UserError: fewer than two runs, the same run or seed twice, no such run, different environments, a run that ended before
             `at` or, without it, elsewhere than the others; a metric that a run does not have; exit code 2.
     """
     if len(names) < 2:
         raise UserError(f"a comparison needs at least 2 runs, not {len(names)}")
     runs = [read_run(find_run(name, root)) for name in names]
     for run in runs[1:]:
-        _require_family(runs[0], run, across_families)
+        there, here = (each.config.get("env.id") for each in (runs[0], run))
+        if there != here:
+            raise UserError(
+                f"returns of different environments do not compare: {runs[0].name} is of {there}, {run.name} of {here}"
+            )
     for run in runs:
         curve(run, metric, budget)
     question = Metric(metric, budget, at=_common_budget(runs, at, budget))
@@ -72,8 +72,8 @@ def compare_runs(
     ], question
 
 
-def show(arms: Sequence[ComparedArm], metric: Metric, output: Path | None) -> None:
-    """Prints a table of the arms and, with `output`, a PNG file, draws their learning curves."""
+def show(arms: Sequence[ComparedArm], metric: Metric, console: Console) -> None:
+    """Prints a table of the arms."""
     at = f"{metric.name} at {metric.at:,} {metric.budget.value}"
     table = Table(title=escape(f"{at}, IQM over seeds [{CONFIDENCE:.0%} interval]"))
     table.add_column("arm", overflow="fold")
@@ -82,22 +82,7 @@ def show(arms: Sequence[ComparedArm], metric: Metric, output: Path | None) -> No
     for arm in arms:
         numbers = ["" if number is None else str(number) for number in (arm.middle, arm.difference, arm.above)]
         table.add_row(*map(escape, (arm.label, str(len(arm.runs)), *numbers)))
-    console = Console()
     console.print(table)
-    for warning in mixed_code([run for arm in arms for run in arm.runs]):
-        console.print(f"warning: {warning}", markup=False)
-    if output is not None:
-        curves = [(arm.label, [curve(run, metric.name, metric.budget) for run in arm.runs]) for arm in arms]
-        draw_curves(output, curves, title=f"{metric.name}, {len(arms)} arms", metric=metric, confidence=CONFIDENCE)
-
-
-def _require_family(first: RunRecord, run: RunRecord, across_families: bool) -> None:
-    if across_families:
-        return
-    try:
-        require_same(first.meta.get("family") or {}, run.meta.get("family") or {}, f"run {first.name}")
-    except UserError as error:
-        raise UserError(f"run {run.name}: {error}; --across-families compares them all the same") from error
 
 
 def _common_budget(runs: Sequence[RunRecord], at: float | None, budget: Budget) -> int:

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from dreamerjax.compare import main
 from dreamerjax.core.errors import UserError
-from dreamerjax.core.files import write_json
-from dreamerjax.experiment.__main__ import main
 from dreamerjax.experiment.compare import ComparedArm, compare_runs
 from dreamerjax.experiment.design import Budget
 from tests.experiment.fakes import RETURN, fake_run, learning
@@ -33,7 +31,7 @@ def _names(tmp_path: Path) -> list[str]:
 
 def groups(names: list[str], root: Path, at: float | None = None, **changes: Any) -> tuple[list[ComparedArm], int]:
     """The arms of a comparison over environment steps."""
-    given = {"metric": RETURN, "budget": Budget.env_steps, "across_families": False, **changes}
+    given = {"metric": RETURN, "budget": Budget.env_steps, **changes}
     arms, question = compare_runs(names, root, at=at, **given)
     return arms, question.at
 
@@ -62,34 +60,34 @@ def test_an_earlier_budget_reads_earlier_values(names: list[str], tmp_path: Path
     np.testing.assert_array_equal(first.values, [100, 110, 120])
 
 
-def test_the_table_and_the_picture(names: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    picture = tmp_path / "curves.png"
-    assert main(["compare", *names, "--root", str(tmp_path), "--output", str(picture)]) == 0
+def test_the_table(names: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([*names, "--root", str(tmp_path)]) == 0
     printed = capsys.readouterr().out
     assert "at 2,000 environment steps" in printed
     assert "110 [100, 120]" in printed
-    assert "warning" not in printed
-    assert picture.read_bytes().startswith(b"\x89PNG")
-    _change_meta(tmp_path / names[0], git={"commit": None, "dirty": True})
-    assert main(["compare", *names[:2], "--root", str(tmp_path)]) == 0
-    printed = capsys.readouterr().out
-    assert "all runs" in printed
-    assert "warning: The runs come from 2 commits: 0123456789, unknown." in printed
+    assert main([names[0], names[3], "--root", str(tmp_path)]) == 0
+    assert "IQM" not in capsys.readouterr().out  # one seed each
+    assert main([names[0], names[3], "--root", str(tmp_path), "--at", "1000"]) == 0
+    assert "at 1,000 environment steps" in capsys.readouterr().out
+    short = fake_run(tmp_path / "short", learning(5.0, steps=1_500), seed=7, config={"loss": {"free_nats": 1.0}}).name
+    assert main([*names, short, "--root", str(tmp_path)]) == 0
+    assert "note: seeds are not put together: the runs end at different" in " ".join(capsys.readouterr().out.split())
+    assert main([*names, short, "--root", str(tmp_path), "--metric", "episode/nope"]) == 2
+    assert "has no metric episode/nope" in capsys.readouterr().err
 
 
 def test_brackets_in_a_setting_are_text(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     names = [
         fake_run(tmp_path / name, learning(5.0), config={"env": {"kwargs": {"color": f"[red]{name}"}}}).name for name in "ab"
     ]
-    assert main(["compare", *names, "--root", str(tmp_path)]) == 0
+    assert main([*names, "--root", str(tmp_path), "--at", "2000"]) == 0
     assert "[red]a" in "".join(capsys.readouterr().out.split())
 
 
-def test_other_families_are_refused_unless_asked_for(names: list[str], tmp_path: Path) -> None:
-    _change_meta(tmp_path / names[3], family={"env.id": "Acrobot-v1", "model.deter": 128})
-    with pytest.raises(UserError, match=r"env\.id is CartPole-v1 there and Acrobot-v1 here; --across-families"):
-        groups(names, tmp_path)
-    assert len(groups(names, tmp_path, across_families=True)[0]) == 2
+def test_other_environments_are_refused(names: list[str], tmp_path: Path) -> None:
+    other = fake_run(tmp_path / "other", learning(5.0), config={"env": {"id": "Acrobot-v1"}}).name
+    with pytest.raises(UserError, match=r"do not compare: nats1\.0_0 is of .*, other of Acrobot-v1"):
+        groups([*names, other], tmp_path)
 
 
 def test_unequal_budgets_are_refused(names: list[str], tmp_path: Path) -> None:
@@ -121,8 +119,3 @@ def test_what_cannot_be_compared_is_one_line(names: list[str], tmp_path: Path) -
             groups(given, tmp_path, **changes)
         assert message in str(caught.value)
         assert caught.value.exit_code == 2
-
-
-def _change_meta(path: Path, **changes: Any) -> None:
-    file = path / "meta.json"
-    write_json(file, {**json.loads(file.read_text()), **changes})

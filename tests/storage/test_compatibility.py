@@ -35,7 +35,7 @@ def test_survives_json() -> None:
 def test_a_key_that_came_later_had_its_default() -> None:
     before = {key: value for key, value in BASE.items() if key != "model.ensemble"}
     require_same(before, BASE, "a run")
-    with pytest.raises(UserError, match="model.ensemble is 1 there and 4 here"):
+    with pytest.raises(UserError, match=r"model\.ensemble is 1 there and 4 here"):
         require_same(before, fingerprint(Config(model=ModelConfig(ensemble=4)), SPEC), "a run")
 
 
