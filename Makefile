@@ -38,7 +38,7 @@ help:  ## list the targets
 
 install: $(STAMP)  ## make the environment with the pinned packages
 
-extras: $(VENV)/.extras  ## add what the extras need: Atari, Box2D, Crafter, DeepMind Control, MinAtar, Minigrid; Dask
+extras: $(VENV)/.extras  ## add what the extras need: Atari, Box2D, Crafter, DeepMind Control, MinAtar, Minigrid; Dask, optuna
 
 train: $(STAMP)  ## train on CartPole-v1 from state until it is solved
 	$(BIN)/python -m dreamerjax.train +experiment=cartpole $(ARGS)
@@ -97,7 +97,7 @@ docs: $(STAMP)  ## write docs/configuration.md from the schema
 lock: $(STAMP)  ## pin the dependencies again (newest versions: ARGS=--upgrade)
 	$(COMPILE) --extra dev --output-file $(LOCK) $(ARGS)
 	$(COMPILE) --extra mlflow --extra wandb --constraint $(LOCK) --output-file $(SINKS_LOCK) $(ARGS)
-	$(COMPILE) --extra atari --extra crafter --extra dmc --extra minigrid --extra minatar --extra box2d --extra dask --constraint $(LOCK) --output-file $(EXTRAS_LOCK) $(ARGS)
+	$(COMPILE) --extra atari --extra crafter --extra dmc --extra minigrid --extra minatar --extra box2d --extra dask --extra tune --constraint $(LOCK) --output-file $(EXTRAS_LOCK) $(ARGS)
 
 clean:  ## remove build products and caches, not .venv or runs
 	rm -rf build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
