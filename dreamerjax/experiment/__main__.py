@@ -10,6 +10,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
+from dreamerjax.config.completion import complete
 from dreamerjax.core.console import say
 from dreamerjax.core.errors import UserError
 from dreamerjax.core.files import read_json_object, user_path
@@ -125,6 +126,7 @@ def parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The command line."""
+    complete(parser)
     options = parser().parse_args(argv)
     try:
         return options.function(options) or 0
