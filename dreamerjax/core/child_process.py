@@ -67,16 +67,11 @@ def kill(pid: int | None) -> None:
     """Kill a process and, where the system tells them, all that it started; one that has ended is no error."""
     if pid is None:
         return
-    kill_children(pid)
-    with suppress(OSError):
-        os.kill(pid, getattr(signal, "SIGKILL", signal.SIGTERM))
-
-
-def kill_children(pid: int | None = None) -> None:
-    """Kill all that a process, by default this one, has started, where the system tells them."""
     with suppress(Exception):  # psutil is missing, or cannot tell
         import psutil
 
         for child in psutil.Process(pid).children(recursive=True):
             with suppress(psutil.Error):
                 child.kill()
+    with suppress(OSError):
+        os.kill(pid, getattr(signal, "SIGKILL", signal.SIGTERM))

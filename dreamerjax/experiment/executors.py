@@ -10,6 +10,7 @@ import logging
 import os
 import shutil
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -17,6 +18,7 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager, suppre
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
+from multiprocessing import resource_tracker
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
@@ -191,8 +193,10 @@ def on_dask(address: str | None, jobs: int) -> Iterator[Executor]:
     with ExitStack() as stack:
         local = address is None
         if local:  # a terminal's Ctrl-C is for this process alone, not for the workers
+            if sys.platform != "win32":
+                resource_tracker.ensure_running()  # it unblocks signals when it is started
             with signals_blocked():
-                cluster = LocalCluster(jobs, threads_per_worker=1, dashboard_address=None, silence_logs=logging.ERROR)
+                cluster = LocalCluster(n_workers=jobs, threads_per_worker=1, dashboard_address=None, silence_logs=logging.ERROR)
             address = stack.enter_context(cluster).scheduler_address
         try:
             client = stack.enter_context(Client(address, timeout=CONNECT))

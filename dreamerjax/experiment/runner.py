@@ -14,7 +14,6 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from dreamerjax.core.child_process import kill_children
 from dreamerjax.core.console import say
 from dreamerjax.core.errors import UserError
 from dreamerjax.core.files import file_faults
@@ -22,7 +21,7 @@ from dreamerjax.core.stopping import Stop, stop_on_signals
 from dreamerjax.experiment import spec
 from dreamerjax.experiment.design import Experiment, Status
 from dreamerjax.experiment.executors import NOT_STARTED, Cluster, Executor, Future, announce, executor_for, require
-from dreamerjax.experiment.jobs import Job, Work, hold
+from dreamerjax.experiment.jobs import Job, Work, hold, kill_all
 from dreamerjax.experiment.states import runs, unchanged
 
 POLL = 0.1  # seconds between two looks at the jobs
@@ -120,7 +119,10 @@ def run_all(todo: Sequence[Work], chosen: AbstractContextManager[Executor], stop
                 waiting = [entry for entry in waiting if entry[0].name not in ended]
                 time.sleep(POLL)
         except BaseException:
-            kill_children()
+            try:
+                where.stop()
+            finally:
+                kill_all()
             raise
     return errors
 

@@ -13,6 +13,7 @@ from importlib.machinery import ModuleSpec
 from pathlib import Path
 from types import ModuleType
 
+import psutil
 import pytest
 
 from dreamerjax.core.errors import Interrupt, UserError
@@ -21,6 +22,7 @@ from dreamerjax.experiment import __main__ as command_line
 from dreamerjax.experiment import cores, executors, runner, spec
 from dreamerjax.experiment.jobs import Job, Work
 from dreamerjax.experiment.states import ExperimentRun, runs
+from tests.e2e import trials
 from tests.e2e.test_processes import is_alive
 from tests.e2e.trials import PATIENCE, wait_until
 from tests.experiment import files
@@ -80,21 +82,31 @@ def test_a_killed_worker_of_dask_costs_no_run(tmp_path: Path, capsys: pytest.Cap
 
 
 def test_a_signal_ends_the_runs_on_dask_with_checkpoints(tmp_path: Path) -> None:
+    """One for the whole group of processes, as Ctrl-C in a terminal is, to which the workers of this machine belong."""
+    pytest.importorskip("distributed")
+    files.write(tmp_path / "experiments", {**PILOT, "common": ENDLESS})
+    with running(tmp_path, "a", "b", more=("--cluster", "dask")) as (process, pids):
+        workers = psutil.Process(process.pid).children(recursive=True)
+        assert len(workers) >= 4
+        os.killpg(process.pid, signal.SIGINT)
+        out, err = process.communicate(timeout=PATIENCE)
+        assert (process.returncode, err) == (130, "")
+        assert out.count("interrupted (") == 2
+        assert not any(is_alive(pid) for pid in [*pids, *(worker.pid for worker in workers)])
+    assert states(tmp_path) == {"a_seed0": "interrupted", "b_seed0": "interrupted"}
+
+
+def test_runs_on_workers_of_others_end_with_their_runner(tmp_path: Path) -> None:
     distributed = pytest.importorskip("distributed")
     files.write(tmp_path / "experiments", {**PILOT, "common": ENDLESS})
     with distributed.LocalCluster(1, threads_per_worker=1, dashboard_address=None) as cluster:
         where = ("--cluster", "dask", "--address", cluster.scheduler_address)
         with running(tmp_path, "a", more=where) as (process, pids):
-            os.killpg(process.pid, signal.SIGTERM)
-            out, err = process.communicate(timeout=PATIENCE)
-            assert (process.returncode, err) == (143, "")
-            assert out.count("interrupted (") == 1
-            assert not any(is_alive(pid) for pid in pids)
-        assert states(tmp_path) == {"a_seed0": "interrupted", "b_seed0": "missing"}
-        with running(tmp_path, "a", more=where) as (process, pids):
             process.kill()
             wait_until(lambda: not any(is_alive(pid) for pid in pids))
     assert states(tmp_path) == {"a_seed0": "interrupted", "b_seed0": "missing"}
+    run = next((tmp_path / "runs" / "trial").glob("*/meta.json")).parent
+    assert trials.summary(run)["outcome"] == "interrupted"
 
 
 class Stubborn(Work):
