@@ -26,19 +26,20 @@ LOCK := requirements/lock.txt
 SINKS_VENV := $(VENV)-sinks
 SINKS_LOCK := requirements/sinks.txt
 EXTRAS_LOCK := requirements/extras.txt
+DOCS_LOCK := requirements/docs.txt
 GPU_SITE ?= /tmp/dreamerjax-site
 GPU_PACKAGES := cloudpickle|farama-notifications|filelock|gymnasium|hydra-core|omegaconf|orbax-checkpoint|rich|tensorboardx|tensorstore
 GPU_PLATFORMS := $(foreach version,2_28 2_27 2_17,--platform manylinux_$(version)_x86_64) --platform manylinux2014_x86_64
 COMPILE = $(UV) compile pyproject.toml --universal --python-version 3.11 --no-header --no-annotate --no-emit-index-url --quiet
 
-.PHONY: help install extras train bench bench-stability bench-suite bench-reliability gpu-check gpu-wheels test test-fast test-sinks lint format docs docs-check lock clean
+.PHONY: help install extras train bench bench-stability bench-suite bench-reliability gpu-check gpu-wheels test test-fast test-sinks lint format docs docs-check site lock clean
 
 help:  ## list the targets
 	@sed -nE 's/^([a-z-]+):.*## (.*)/\1\t\2/p' Makefile | expand -t 14
 
 install: $(STAMP)  ## make the environment with the pinned packages
 
-extras: $(VENV)/.extras  ## add the environments of the extras: Atari, Box2D, Crafter, DeepMind Control, MinAtar, Minigrid
+extras: $(VENV)/.extras  ## add what the extras need: Atari, Box2D, Crafter, DeepMind Control, MinAtar, Minigrid; Dask, optuna
 
 train: $(STAMP)  ## train on CartPole-v1 from state until it is solved
 	$(BIN)/python -m dreamerjax.train +experiment=cartpole $(ARGS)
@@ -97,13 +98,17 @@ docs-check: $(STAMP)  ## check that what the documentation names exists, and tha
 docs: $(STAMP)  ## write docs/configuration.md from the schema
 	$(BIN)/python -m dreamerjax.config.reference > docs/configuration.md
 
+site: $(VENV)/.docs  ## build the documentation with a reference of the modules into site/; broken links fail
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build
+
 lock: $(STAMP)  ## pin the dependencies again (newest versions: ARGS=--upgrade)
 	$(COMPILE) --extra dev --output-file $(LOCK) $(ARGS)
 	$(COMPILE) --extra mlflow --extra wandb --constraint $(LOCK) --output-file $(SINKS_LOCK) $(ARGS)
-	$(COMPILE) --extra atari --extra crafter --extra dmc --extra minigrid --extra minatar --extra box2d --constraint $(LOCK) --output-file $(EXTRAS_LOCK) $(ARGS)
+	$(COMPILE) --extra docs --constraint $(LOCK) --output-file $(DOCS_LOCK) $(ARGS)
+	$(COMPILE) --extra atari --extra crafter --extra dmc --extra minigrid --extra minatar --extra box2d --extra dask --extra tune --constraint $(LOCK) --output-file $(EXTRAS_LOCK) $(ARGS)
 
 clean:  ## remove build products and caches, not .venv or runs
-	rm -rf build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf build dist site .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find dreamerjax tests -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(BIN)/python:
@@ -122,6 +127,11 @@ $(STAMP): $(LOCK) requirements/uv.txt | $(BIN)/python
 $(VENV)/.extras: $(EXTRAS_LOCK) | $(STAMP)
 	@echo "installing the packages of $(EXTRAS_LOCK) into $(VENV)"
 	@$(UV) install --quiet --python $(BIN)/python -r $(EXTRAS_LOCK) 2>$(VENV)/uv.log || $(PIP) install -r $(EXTRAS_LOCK)
+	@touch $@
+
+$(VENV)/.docs: $(DOCS_LOCK) | $(STAMP)
+	@echo "installing the packages of $(DOCS_LOCK) into $(VENV)"
+	@$(UV) install --quiet --python $(BIN)/python -r $(DOCS_LOCK) 2>$(VENV)/uv.log || $(PIP) install -r $(DOCS_LOCK)
 	@touch $@
 
 $(SINKS_VENV)/.installed: $(LOCK) $(SINKS_LOCK) | $(STAMP)

@@ -24,6 +24,7 @@ from dreamerjax.agent.learner import updates
 from dreamerjax.agent.policy import Policy
 from dreamerjax.agent.state import Batch, TrainState, hyper_from_config, options_from_config
 from dreamerjax.config.cli import load_config
+from dreamerjax.config.completion import complete
 from dreamerjax.config.schema import EnvConfig
 from dreamerjax.core.machine import machine, peak_memory_mb
 from dreamerjax.data.collector import Collector
@@ -185,15 +186,21 @@ def print_table(rows: Sequence[dict[str, Any]]) -> None:
     print(f"{machine()['processor']}, {machine()['cores']} cores, float32 matmul peak {peak:.0f} GFLOP/s")
 
 
+def parser() -> argparse.ArgumentParser:
+    """The command line's grammar."""
+    made = argparse.ArgumentParser(prog="python -m dreamerjax.benchmark", description=(__doc__ or "").splitlines()[0])
+    made.add_argument("--presets", nargs="+", choices=PRESETS, default=list(PRESETS))
+    made.add_argument("--updates", type=int, default=20, help="timed updates per preset; the median is reported")
+    made.add_argument("--devices", type=int, default=0, help="0: one virtual device per core, or all accelerators")
+    made.add_argument("--json", metavar="FILE", help="also write the figures here; - prints them instead of the table")
+    made.add_argument("--worker", choices=PRESETS, help=argparse.SUPPRESS)
+    return made
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """The command line."""
-    parser = argparse.ArgumentParser(prog="python -m dreamerjax.benchmark", description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--presets", nargs="+", choices=PRESETS, default=list(PRESETS))
-    parser.add_argument("--updates", type=int, default=20, help="timed updates per preset; the median is reported")
-    parser.add_argument("--devices", type=int, default=0, help="0: one virtual device per core, or all accelerators")
-    parser.add_argument("--json", metavar="FILE", help="also write the figures here; - prints them instead of the table")
-    parser.add_argument("--worker", choices=PRESETS, help=argparse.SUPPRESS)
-    options = parser.parse_args(argv)
+    complete(parser)
+    options = parser().parse_args(argv)
     if options.worker:
         print(json.dumps(measure(options.worker, options.updates, options.devices)))
         return 0

@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from dreamerjax.config.completion import complete
 from dreamerjax.core.console import say
 from dreamerjax.core.errors import UserError
 from dreamerjax.core.files import user_path, write_text
@@ -203,6 +204,7 @@ def parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The command line."""
+    complete(parser)
     try:
         options = parser().parse_args(argv)
         comparison = read_comparison(options.runs, options.root)

@@ -34,6 +34,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
+from dreamerjax.config.completion import complete, settings_parser
 from dreamerjax.config.flat import alternatives, key_types, walk
 from dreamerjax.config.help import Group, help_text, purpose
 from dreamerjax.config.keys import written
@@ -427,11 +428,17 @@ def _help(task: Task, arguments: Sequence[str], schema: type) -> str:
     )
 
 
+def complete_settings(schema: type = Config) -> None:
+    """What `complete` does, for the keys, groups and values of a schema."""
+    complete(lambda: settings_parser(walk(schema), config_groups(schema)))
+
+
 def main(task: Task, argv: Sequence[str] | None = None, schema: type = Config) -> int:
     """Run an entry point and return its exit code.
 
     A UserError becomes one line on stderr and its own exit code (2 for bad input), Ctrl-C becomes 130.
     """
+    complete_settings(schema)
     arguments = list(sys.argv[1:] if argv is None else argv)
     if schema is not Config and "run" in key_types(schema) and not any(word[:1] == "-" for word in arguments):
         arguments = [word if "=" in word else f"run={word}" for word in arguments]  # `evaluate RUN`

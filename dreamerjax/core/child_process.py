@@ -41,6 +41,12 @@ def signals_blocked(block: bool = True) -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
+def unblock_signals() -> None:
+    """Receive SIGINT, SIGTERM and SIGHUP also where this process was started by one that had blocked them."""
+    if hasattr(signal, "pthread_sigmask"):
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
+
+
 def deaf() -> None:
     """Ignore SIGINT, SIGTERM and SIGHUP, which reach a whole group of processes and are for the parent alone.
 
@@ -50,8 +56,7 @@ def deaf() -> None:
         signal.signal(number, _nothing)
         if hasattr(signal, "siginterrupt"):
             signal.siginterrupt(number, False)
-    if hasattr(signal, "pthread_sigmask"):
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
+    unblock_signals()
 
 
 def _nothing(*args: object) -> None:

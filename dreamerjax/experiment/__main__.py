@@ -10,6 +10,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
+from dreamerjax.config.completion import complete
 from dreamerjax.core.console import say
 from dreamerjax.core.errors import UserError
 from dreamerjax.core.files import read_json_object, user_path
@@ -44,10 +45,13 @@ def new(options: argparse.Namespace) -> None:
 def run(options: argparse.Namespace) -> int:
     """Run what is not finished."""
     from dreamerjax.experiment import runner
-    from dreamerjax.experiment.cluster import Cluster
+    from dreamerjax.experiment.executors import Cluster
 
+    if options.address is not None and options.cluster != "dask":
+        raise UserError("--address is the one of a Dask scheduler: it needs --cluster dask")
     experiment = spec.load(options.slug, options.experiments)
-    cluster = Cluster(options.cluster, options.time, options.cpus, options.partition) if options.cluster else None
+    asked = {"minutes": options.time, "cpus": options.cpus, "partition": options.partition, "address": options.address}
+    cluster = Cluster(options.cluster, **asked) if options.cluster else None
     return runner.run(experiment, options.root, jobs=options.jobs, arms=options.arms, seeds=options.seeds, cluster=cluster)
 
 
@@ -86,10 +90,13 @@ def parser() -> argparse.ArgumentParser:
     added.add_argument("--jobs", type=int, default=1, help="processes at once, each on its own share of the cores")
     added.add_argument("--seeds", type=int, nargs="+", help="only these")
     added.add_argument("--arms", nargs="+", help="only these")
-    added.add_argument("--cluster", choices=("slurm", "local"), help="through submitit, instead of processes of this one")
-    added.add_argument("--partition", help="of the cluster")
-    added.add_argument("--time", type=int, default=60, metavar="MINUTES", help="of each job of the cluster")
-    added.add_argument("--cpus", type=int, default=2, help="of each job of the cluster")
+    clusters = "instead of processes of this one: slurm or local through submitit, or workers of dask"
+    added.add_argument("--cluster", choices=("slurm", "local", "dask"), help=clusters)
+    added.add_argument("--partition", help="of SLURM")
+    added.add_argument("--time", type=int, default=60, metavar="MINUTES", help="of each job of submitit")
+    added.add_argument("--cpus", type=int, default=2, help="of each job of submitit")
+    scheduler = "of a Dask scheduler, tcp://HOST:PORT (default: --jobs workers are started on this machine)"
+    added.add_argument("--address", help=scheduler)
     added = command("plan", plan, "say how small an effect an experiment can see, and how many seeds it needs")
     added.add_argument("slug", help="its name, directory or file")
     added.add_argument(
@@ -103,6 +110,7 @@ def parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The command line."""
+    complete(parser)
     options = parser().parse_args(argv)
     try:
         return options.function(options) or 0

@@ -2,8 +2,8 @@
 
 `python -m dreamerjax.experiment.cores OWNER CORES COMMAND...` becomes such a process: it dies with process OWNER, runs on CORES
 (such as `0,1`) alone, so that JAX sizes itself to them, ignores SIGUSR1 and SIGUSR2, with which SLURM warns every process of a
-job that its time is nearly over (OWNER passes that on as SIGTERM), and executes COMMAND. All of it happens in a fresh process,
-since code between fork and exec is not safe in a parent that has threads.
+job that its time is nearly over (OWNER passes that on as SIGTERM), gets the signals that OWNER may block, and executes COMMAND.
+All of it happens in a fresh process, since code between fork and exec is not safe in a parent that has threads.
 """
 
 from __future__ import annotations
@@ -17,9 +17,10 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
 from dreamerjax.core import machine
-from dreamerjax.core.child_process import die_with_parent
+from dreamerjax.core.child_process import die_with_parent, unblock_signals
 
 Item = TypeVar("Item")
+Outcome = TypeVar("Outcome")
 
 
 def shares(jobs: int) -> list[list[int]]:
@@ -35,22 +36,28 @@ def launched(cores: Sequence[int]) -> list[str]:
     return [sys.executable, "-m", "dreamerjax.experiment.cores", str(os.getpid()), ",".join(map(str, cores))]
 
 
+def with_shares(work: Callable[[Item, list[int]], Outcome], jobs: int) -> Callable[[Item], Outcome]:
+    """`work` as a function of the item alone, to be called by so many threads: each call has its own share of the cores."""
+    free = queue.SimpleQueue[list[int]]()
+    for share in shares(jobs):
+        free.put(share)
+
+    def one(item: Item) -> Outcome:
+        cores = free.get()
+        try:
+            return work(item, cores)
+        finally:
+            free.put(cores)
+
+    return one
+
+
 def side_by_side(work: Callable[[Item, list[int]], None], items: Iterable[Item], jobs: int) -> None:
     """`work(item, cores)` for every item, `jobs` at a time, each on its own share of the cores.
 
     Raises what the first item that failed raised, when all have been worked on.
     """
-    free = queue.SimpleQueue[list[int]]()
-    for share in shares(jobs):
-        free.put(share)
-
-    def one(item: Item) -> None:
-        cores = free.get()
-        try:
-            work(item, cores)
-        finally:
-            free.put(cores)
-
+    one = with_shares(work, jobs)
     with ThreadPoolExecutor(jobs) as pool:
         ended = [pool.submit(one, item) for item in items]
     for future in ended:
@@ -61,6 +68,7 @@ def main(argv: Sequence[str]) -> None:
     """Become a launched process; returns never."""
     owner, cores, *command = argv
     die_with_parent(int(owner))
+    unblock_signals()
     for warning in (signal.SIGUSR1, signal.SIGUSR2):
         signal.signal(warning, signal.SIG_IGN)
     if hasattr(os, "sched_setaffinity"):  # elsewhere than on Linux, the processes share all cores

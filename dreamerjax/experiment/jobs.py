@@ -8,14 +8,16 @@ import subprocess
 import sys
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
+import psutil
 from filelock import FileLock, Timeout
 
 from dreamerjax.config.overrides import quoted
+from dreamerjax.core.child_process import kill
 from dreamerjax.core.errors import UserError
 from dreamerjax.experiment.cores import launched
 from dreamerjax.experiment.design import Arm, Experiment
@@ -140,6 +142,14 @@ class Process:
         if code > 128:
             return "interrupted"
         return last_words(self.job.log, self.began) or state.error or f"exit code {code}"
+
+
+def kill_all() -> None:
+    """Kill every training that this process or a worker below it has started: each leads a process group of its own."""
+    for child in psutil.Process().children(recursive=True):
+        with suppress(OSError):  # it has ended
+            if os.getpgid(child.pid) == child.pid:
+                kill(child.pid)
 
 
 def last_words(log: Path, began: int = 0) -> str:

@@ -1,12 +1,14 @@
-"""Run an experiment: every (arm, seed) that is not finished, in processes on this machine or on a cluster."""
+"""Run an experiment: every (arm, seed) that is not finished, here or on a cluster."""
 
 from __future__ import annotations
 
+import re
 import shutil
 import signal
 import time
 from collections.abc import Collection, Sequence
-from datetime import datetime
+from contextlib import AbstractContextManager
+from dataclasses import replace
 from pathlib import Path
 
 from rich.console import Console
@@ -17,13 +19,12 @@ from dreamerjax.core.errors import UserError
 from dreamerjax.core.files import file_faults
 from dreamerjax.core.stopping import Stop, stop_on_signals
 from dreamerjax.experiment import spec
-from dreamerjax.experiment.cluster import Cluster, require, run_on_cluster
-from dreamerjax.experiment.cores import shares
 from dreamerjax.experiment.design import Experiment, Status
-from dreamerjax.experiment.jobs import Job, Process, Work, hold
+from dreamerjax.experiment.executors import NOT_STARTED, Cluster, Executor, Future, announce, executor_for, require
+from dreamerjax.experiment.jobs import Job, Work, hold, kill_all
 from dreamerjax.experiment.states import runs, unchanged
 
-POLL = 0.1  # seconds between two looks at the processes
+POLL = 0.1  # seconds between two looks at the jobs
 
 
 def run(
@@ -43,25 +44,26 @@ def run(
     Args:
         experiment: what to run.
         root: the experiment's runs lie in `<root>/<slug>/`.
-        jobs: processes at once, each on its own share of the cores; not for a cluster.
+        jobs: processes at once, each on its own share of the cores; on a cluster, the workers that Dask starts here.
         arms: only these.
         seeds: only these.
         cluster: where to run instead of in processes of this one.
 
     Raises:
-        UserError: no such arm, seed or cluster; another process runs the experiment; a run has another configuration.
+        UserError: no such arm or seed; the cluster is not there or does not answer; another process runs the experiment; a run
+            has another configuration.
     """
     _check_selection(experiment, jobs, arms, seeds)
-    if cluster is not None:
-        require(cluster)
+    require(cluster)
     directory = root / experiment.slug
     with file_faults(directory):
         (directory / "logs").mkdir(parents=True, exist_ok=True)
     with hold(directory / ".lock", f"another process is running the experiment of {directory}"):
         states = unchanged(experiment, runs(experiment, root))
         _keep_file(experiment, directory)
+        wherever = replace(experiment, directory=experiment.directory.absolute())  # workers may have another folder
         selected = [
-            Job(experiment, arm, seed, root)
+            Job(wherever, arm, seed, root.absolute())
             for seed in experiment.seeds
             if seeds is None or seed in seeds
             for arm in experiment.arms
@@ -70,7 +72,7 @@ def run(
         todo = [job for job in selected if states[job.arm.name, job.seed].state != "finished"]
         say(f"{experiment.slug}: {len(selected)} runs, {len(selected) - len(todo)} of them finished before")
         with stop_on_signals() as stop:
-            errors = run_on_cluster(todo, cluster, stop) if cluster else run_here(todo, jobs, stop)
+            errors = run_all(todo, executor_for(cluster, jobs, directory / "cluster"), stop)
         print_summary(experiment, root)
     unfinished = [job.name for job in todo if job.name not in errors or errors[job.name] is not None]
     return stop.exit_code or int(bool(unfinished))
@@ -89,44 +91,54 @@ def print_summary(experiment: Experiment, root: Path) -> None:
     Console().print(table)
 
 
-def run_here(todo: Sequence[Work], jobs: int, stop: Stop) -> dict[str, str | None]:
-    """Run so many jobs at once, each in a process with its own share of the cores, and say how each begins and ends.
+def run_all(todo: Sequence[Work], chosen: AbstractContextManager[Executor], stop: Stop) -> dict[str, str | None]:
+    """Have the jobs executed, and say how each ends.
+
+    A signal ends them with their checkpoints; a second one, or any other exception, kills what this process has started.
 
     Returns each job's error by its name, None where its run is finished; without those that a signal kept from starting.
     """
-    waiting, free = list(todo), shares(jobs)
-    running: list[tuple[Process, list[int], float]] = []
     errors: dict[str, str | None] = {}
-    passed_on = False
-    while running or (waiting and stop.signal is None):
-        if stop.signal is not None and not passed_on:
-            passed_on = True
-            _say(f"{signal.Signals(stop.signal).name}: waiting for the checkpoints of {len(running)} runs")
-            for process, _, _ in running:
-                process.popen.send_signal(signal.SIGTERM)
-        while waiting and free and stop.signal is None:
-            job = waiting.pop(0)
+    if not todo:
+        return errors
+    with chosen as where:
+        try:
+            waiting = list(zip(todo, where.submit(todo), strict=True))
+            asked = False
+            while waiting:
+                if stop.signal is not None and not asked:
+                    asked = True
+                    announce(f"{signal.Signals(stop.signal).name}: waiting for checkpoints")
+                    where.stop()
+                ended = {job.name for job, future in waiting if future.done()}
+                for job, future in [entry for entry in waiting if entry[0].name in ended]:
+                    error = _error(future, job)
+                    if error != NOT_STARTED:
+                        errors[job.name] = error
+                        announce(f"end    {job.name}: {error or 'finished'} ({len(errors)} of {len(todo)})")
+                waiting = [entry for entry in waiting if entry[0].name not in ended]
+                time.sleep(POLL)
+        except BaseException:
             try:
-                process = job.start(free[0])
-            except UserError as error:
-                errors[job.name] = str(error)
-                _say(f"error  {job.name}: {error}")
-                continue
-            running.append((process, free.pop(0), time.monotonic()))
-            _say(f"{'resume' if process.resumed else 'start'}  {job.name}")
-        for ended in [entry for entry in running if entry[0].popen.poll() is not None]:
-            running.remove(ended)
-            process, cores, started = ended
-            free.append(cores)
-            outcome = errors[process.job.name] = process.close()
-            done = f"{len(errors)} of {len(todo)}, {time.monotonic() - started:.0f} s"
-            _say(f"end    {process.job.name}: {outcome or 'finished'} ({done})")
-        time.sleep(POLL)
+                where.stop()
+            finally:
+                kill_all()
+            raise
     return errors
 
 
-def _say(text: str) -> None:
-    say(f"{datetime.now():%H:%M:%S} {text}")
+def _error(future: Future, job: Work) -> str | None:
+    """What the job returned, or what ended it, in a line."""
+    try:
+        return future.result()
+    except UserError as error:
+        return str(error)
+    except Exception as error:  # submitit wraps whatever the job raised; executors raise their own where there is no result
+        if job.state().state == "interrupted":
+            return "interrupted: it was cancelled, its time was over, or its worker died; run the experiment again to go on"
+        lines = [line.strip() for line in f"{type(error).__name__}: {error}".splitlines()]
+        raised = [line for line in lines if re.match(r"[\w.]*(Error|Exception|Interrupt): ", line)]
+        return (raised or lines)[-1]
 
 
 def _check_selection(experiment: Experiment, jobs: int, arms: Collection[str] | None, seeds: Collection[int] | None) -> None:

@@ -57,9 +57,11 @@ def replay_lambda_returns(
 
     Args:
         rewards: [T, ...]; r_t came with observation t.
-        is_last, is_terminal: [T, ...] boolean, or 0 and 1.
+        is_last: [T, ...] boolean, or 0 and 1.
+        is_terminal: the same.
         bootstrap: [T, ...] the estimated return from each state.
-        discount, lam: scalars in [0, 1], may be traced.
+        discount: scalar in [0, 1], may be traced.
+        lam: the same.
         unroll: steps in one turn of the compiled loop; 0: no loop.
 
     Returns:

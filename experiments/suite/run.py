@@ -37,8 +37,9 @@ from dreamerjax.core.machine import cores, machine
 from dreamerjax.core.run_directory import git_state
 from dreamerjax.core.stopping import stop_on_signals
 from dreamerjax.experiment.design import Metric
+from dreamerjax.experiment.executors import in_threads
 from dreamerjax.experiment.jobs import Work, hold, last_words
-from dreamerjax.experiment.runner import run_here
+from dreamerjax.experiment.runner import run_all
 from dreamerjax.experiment.states import ExperimentRun, by_name, furthest, run_name
 from dreamerjax.experiment.statistics import across_tasks, interquartile_mean
 from dreamerjax.storage.logger import read_metrics
@@ -336,7 +337,7 @@ def train(runs: Sequence[Run], directory: Path, record: dict[str, Any]) -> int:
         write_json(directory / "suite.json", record)
         todo = [run for run in runs if run.state().state != "finished"]
         print(f"{record['label']}: {len(runs)} runs, {len(runs) - len(todo)} of them finished before", flush=True)
-        errors = run_here(todo, len(cores()), stop)
+        errors = run_all(todo, in_threads(len(cores())), stop)
     return stop.exit_code or int(any(error is not None for error in errors.values()))
 
 

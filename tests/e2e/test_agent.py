@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import re
 import runpy
 import sys
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import gymnasium as gym
@@ -23,7 +25,8 @@ from dreamerjax.envs.spaces import action_converter, action_spec, actions_of
 from tests.e2e import trials
 from tests.e2e.test_run import Cartpole
 
-EXAMPLE = Path(__file__).parents[2] / "examples" / "act.py"
+ROOT = Path(__file__).parents[2]
+EXAMPLE, PAGE = ROOT / "examples" / "act.py", ROOT / "docs" / "python.md"
 
 
 @pytest.fixture(scope="module")
@@ -99,6 +102,26 @@ def test_a_batch_of_environments_gets_what_a_policy_for_them_does(agent: Agent) 
     envs.close()
     observation = observations[0]
     assert agent.act_batch(observation[None])[0].tolist() == [agent.act(observation)[0]]
+
+
+def test_the_loop_over_a_vector_environment_that_is_documented(cartpole: Cartpole) -> None:
+    """Where it says that an episode begins, one does: CartPole starts within 0.05 of the middle, and gives 1 a step."""
+    (loop,) = (
+        code for code in re.findall(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL) if "make_vec" in code
+    )
+    agent, begins = Agent.load(cartpole[0]), []
+
+    def act_batch(observations: Any, state: Any, is_first: Any) -> Any:
+        middle = np.abs(observations).max(axis=1) <= 0.05
+        assert middle[is_first].all()
+        begins.append(is_first)
+        return agent.act_batch(observations, state, is_first)
+
+    told: dict[str, Any] = {"agent": SimpleNamespace(act_batch=act_batch)}
+    exec(loop, told)
+    lengths = [step for first in np.array([*begins, told["is_first"]]).T for step in np.diff(np.flatnonzero(first))]
+    assert len(lengths) >= 20
+    assert sorted(told["returns"]) == sorted(lengths)
 
 
 @pytest.mark.parametrize(

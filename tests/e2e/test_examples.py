@@ -1,8 +1,10 @@
-"""The examples run as they stand: the notebook from its first cell to its last, the environment of one's own."""
+"""The examples run as they stand: the notebook from its first cell to its last, the environment of one's own, the tuning."""
 
 from __future__ import annotations
 
 import json
+import re
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -45,3 +47,23 @@ def test_an_environment_of_ones_own(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert "mean return of 20 episodes: " in done.stdout
     assert find_run("latest", tmp_path / "runs").name.endswith("Heating")
+
+
+def test_tuning(tmp_path: Path) -> None:
+    pytest.importorskip("optuna")
+    command = [sys.executable, str(EXAMPLES / "tune.py"), "2", "80"]
+    done = subprocess.run(command, cwd=tmp_path, env=trials.environment(), capture_output=True, text=True, timeout=280)
+    assert done.returncode == 0, done.stderr
+    assert re.search(r"^best: \d+ with {'optim.actor_lr': ", done.stdout, re.MULTILINE)
+    assert sorted(path.name[18:] for path in (tmp_path / "runs" / "tune").iterdir()) == ["trial-0", "trial-1"]
+
+
+def test_a_trial_that_falls_behind_ends_early(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    optuna = pytest.importorskip("optuna")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["tune.py", "1", "800"])
+    objective = runpy.run_path(str(EXAMPLES / "tune.py"))["objective"]
+    study = optuna.create_study(direction="maximize", pruner=optuna.pruners.ThresholdPruner(lower=1e9))
+    study.optimize(objective, 1)
+    assert [trial.state.name for trial in study.trials] == ["PRUNED"]
+    assert trials.summary(trials.only_run(tmp_path / "runs" / "tune"))["env_steps"] < 800

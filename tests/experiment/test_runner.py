@@ -169,10 +169,10 @@ def test_faults_are_reported_while_others_go_on_and_what_was_killed_continues(
 
 
 @contextmanager
-def running(root: Path, *names: str) -> Iterator[tuple[subprocess.Popen[str], list[int]]]:
+def running(root: Path, *names: str, more: tuple[str, ...] = ()) -> Iterator[tuple[subprocess.Popen[str], list[int]]]:
     """The runner in a process of its own, when the endless runs of these arms have checkpoints; and their process ids."""
     where = ["--experiments", str(root / "experiments"), "--root", str(root / "runs")]
-    arguments = ("run", "trial", "--jobs", "2", "--arms", *names, *where)
+    arguments = ("run", "trial", "--jobs", "2", "--arms", *names, *where, *more)
     for log in root.glob("runs/trial/logs/*.log"):
         log.unlink()
     with trials.running("experiment", *arguments, cwd=root) as process:
