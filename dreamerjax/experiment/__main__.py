@@ -49,7 +49,15 @@ def run(options: argparse.Namespace) -> int:
 
     experiment = spec.load(options.slug, options.experiments)
     cluster = Cluster(options.cluster, options.time, options.cpus, options.partition) if options.cluster else None
-    return runner.run(experiment, options.root, jobs=options.jobs, arms=options.arms, seeds=options.seeds, cluster=cluster)
+    return runner.run(
+        experiment,
+        options.root,
+        jobs=options.jobs,
+        arms=options.arms,
+        seeds=options.seeds,
+        cluster=cluster,
+        population=options.population,
+    )
 
 
 def plan(options: argparse.Namespace) -> None:
@@ -96,6 +104,9 @@ def parser() -> argparse.ArgumentParser:
     added.add_argument("--seeds", type=int, nargs="+", help="only these")
     added.add_argument("--arms", nargs="+", help="only these")
     added.add_argument("--cluster", choices=("slurm", "local"), help="through submitit, instead of processes of this one")
+    added.add_argument(
+        "--population", action="store_true", help="train runs that differ in seed and traced numbers alone in one process"
+    )
     added.add_argument("--partition", help="of the cluster")
     added.add_argument("--time", type=int, default=60, metavar="MINUTES", help="of each job of the cluster")
     added.add_argument("--cpus", type=int, default=2, help="of each job of the cluster")

@@ -18,6 +18,7 @@ from dreamerjax.core.console import say
 from dreamerjax.core.errors import UserError
 from dreamerjax.core.machine import cores
 from dreamerjax.experiment.jobs import Job, Process
+from dreamerjax.experiment.population import PopulationJob
 
 if TYPE_CHECKING:
     from dreamerjax.core.stopping import Stop
@@ -39,7 +40,7 @@ class Cluster:
 class Task:
     """What a job of the cluster does: run or continue one training process. It is pickled."""
 
-    job: Job
+    job: Job | PopulationJob
     process: Process | None = None
 
     def __call__(self) -> str | None:
@@ -62,7 +63,7 @@ class Task:
         return DelayedSubmission(Task(self.job))
 
 
-def run_on_cluster(todo: Sequence[Job], cluster: Cluster, stop: Stop) -> dict[str, str | None]:
+def run_on_cluster(todo: Sequence[Job | PopulationJob], cluster: Cluster, stop: Stop) -> dict[str, str | None]:
     """Submit the jobs and wait for them; each job's error by its name, None where its run is finished.
 
     A signal to this process cancels the jobs: SLURM sends them SIGTERM, upon which they write their checkpoints.
@@ -107,7 +108,7 @@ def _executor(folder: Path, cluster: Cluster) -> Any:
     return executor
 
 
-def _error(submitted: Any, job: Job) -> str | None:
+def _error(submitted: Any, job: Job | PopulationJob) -> str | None:
     """What the job returned, or what ended it: the error it raised, else where its logs lie."""
     try:
         result: str | None = submitted.result()

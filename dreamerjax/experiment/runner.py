@@ -21,6 +21,7 @@ from dreamerjax.experiment.cluster import Cluster, require, run_on_cluster
 from dreamerjax.experiment.cores import shares
 from dreamerjax.experiment.design import Experiment, Status
 from dreamerjax.experiment.jobs import Job, Process, Work, hold
+from dreamerjax.experiment.population import populations
 from dreamerjax.experiment.states import runs, unchanged
 
 POLL = 0.1  # seconds between two looks at the processes
@@ -34,6 +35,7 @@ def run(
     arms: Collection[str] | None = None,
     seeds: Collection[int] | None = None,
     cluster: Cluster | None = None,
+    population: bool = False,
 ) -> int:
     """Run what is not finished, each (arm, seed) at most once; returns the exit code.
 
@@ -47,6 +49,7 @@ def run(
         arms: only these.
         seeds: only these.
         cluster: where to run instead of in processes of this one.
+        population: train runs that one compiled update can serve in one process.
 
     Raises:
         UserError: no such arm, seed or cluster; another process runs the experiment; a run has another configuration.
@@ -67,13 +70,14 @@ def run(
             for arm in experiment.arms
             if arms is None or arm.name in arms
         ]
-        todo = [job for job in selected if states[job.arm.name, job.seed].state != "finished"]
-        say(f"{experiment.slug}: {len(selected)} runs, {len(selected) - len(todo)} of them finished before")
+        unfinished = [job for job in selected if states[job.arm.name, job.seed].state != "finished"]
+        say(f"{experiment.slug}: {len(selected)} runs, {len(selected) - len(unfinished)} of them finished before")
+        todo = populations(unfinished, states) if population else unfinished
         with stop_on_signals() as stop:
             errors = run_on_cluster(todo, cluster, stop) if cluster else run_here(todo, jobs, stop)
         print_summary(experiment, root)
-    unfinished = [job.name for job in todo if job.name not in errors or errors[job.name] is not None]
-    return stop.exit_code or int(bool(unfinished))
+    failed = [job.name for job in todo if job.name not in errors or errors[job.name] is not None]
+    return stop.exit_code or int(bool(failed))
 
 
 def print_summary(experiment: Experiment, root: Path) -> None:
