@@ -10,6 +10,7 @@ from typing import Any
 
 from dreamerjax.agent.inference import Agent
 from dreamerjax.config.cli import config_from_settings, config_groups
+from dreamerjax.config.population import require_alone
 from dreamerjax.config.schema import Config
 from dreamerjax.core.errors import UserError
 from dreamerjax.core.run_directory import find_run
@@ -69,6 +70,7 @@ def learn(
         given = None if isinstance(env, str) else Given(env)
         settings |= {"env": env} if env in options else {"env.id": env if given is None else given.id}
     full = config_from_settings(settings, config)
+    require_alone(full)
     if full.resume is not None:
         given = source_of(env, full.env.id, str(find_run(full.resume, full.run.root)))
     if given is not None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,8 @@ from dreamerjax.envs import Source
 from dreamerjax.envs.surroundings import forget
 from dreamerjax.training import reporting, summary, update_schedule
 from dreamerjax.training.outcome import Ending, Outcome, decide, is_last_evaluation_due
-from dreamerjax.training.run_state import RunState
+from dreamerjax.training.population import train_together
+from dreamerjax.training.run_state import LearnerOf, RunState
 from dreamerjax.training.runtime import prepare
 from dreamerjax.training.world import replay_batch
 
@@ -148,7 +149,7 @@ def collect(run: RunState) -> None:
 def finish(run: RunState, update: Update) -> None:
     """Wait for an update: take over its latents, check its losses, let the schedule see it."""
     config, counters = run.config, run.counters
-    metrics = {name: np.asarray(values, np.float64) for name, values in jax.device_get(update.metrics).items()}
+    metrics = run.learner.metrics(update.metrics)
     run.stopwatch.update(update.started)
     require_finite(run, metrics)
     if config.replay.context:
@@ -253,12 +254,18 @@ def run(config: Config) -> Result:
     return Result(stop.exit_code, summary.brief(path))
 
 
+def run_together(members: Sequence[Config]) -> list[Result]:
+    """Train a population; what each member ended with."""
+    return train_together(members, conduct)
+
+
 def conduct(
     config: Config,
     stop: Stop,
     *,
     source: Source | None = None,
     listener: Callable[[dict[str, float]], None] | None = None,
+    learner_of: LearnerOf | None = None,
 ) -> Path:
     """`run`, for the command line and for Python: returns the run's directory when it has ended.
 
@@ -267,6 +274,7 @@ def conduct(
         stop: can be asked to end it, as SIGINT, SIGTERM and SIGHUP do; before it has begun, these end it at once.
         source: of the environments, in place of `env.id`.
         listener: is told each line of metrics.
+        learner_of: makes the learner of a member of a population, of which other members go on when this one has ended.
     """
     stop.at_once = True
     with stop_on_signals(stop):
@@ -274,7 +282,7 @@ def conduct(
         forget()
         directory = RunDirectory.open(config.resume, root=config.run.root, lock=True) if config.resume else None
         try:
-            state, ending = RunState(config, directory, stop, source=source, listener=listener), Ending()
+            state, ending = RunState(config, directory, stop, source=source, listener=listener, learner_of=learner_of), Ending()
         except BaseException:
             if directory is not None:
                 directory.close()
@@ -294,8 +302,9 @@ def conduct(
             raise
         finally:
             close(state, ending)
-            jax.clear_caches()  # a sweep makes many runs in one process, and a process can map only so many programs
+            if learner_of is None:
+                jax.clear_caches()  # a sweep makes many runs in one process, and a process can map only so many programs
 
 
 if __name__ == "__main__":
-    leave(main(run))
+    leave(main(run, together=run_together))

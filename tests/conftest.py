@@ -23,7 +23,7 @@ os.environ["JAX_COMPILATION_CACHE_DIR"] = str(
 import jax
 import pytest
 
-from dreamerjax.agent import inference, learner, policy
+from dreamerjax.agent import inference, learner, policy, population_learner
 
 jax.config.update("jax_num_cpu_devices", 2)
 jax.config.update("jax_debug_key_reuse", True)
@@ -49,6 +49,7 @@ def _same(compiled: Callable[..., Any]) -> Callable[..., Any]:
 
 SHARED = {
     (learner, "compiled_updates"): _same(learner.compiled_updates),
+    (population_learner, "compiled_population_updates"): _same(population_learner.compiled_population_updates),
     (policy, "compiled_act"): _same(policy.compiled_act),
     (inference, "compiled_act"): _same(policy.compiled_act),
     (jax, "clear_caches"): lambda: None,  # with which a run ends

@@ -15,7 +15,7 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
-from dreamerjax.config.cli import load_config
+from dreamerjax.config.cli import load_members
 from dreamerjax.config.reference import reference
 from dreamerjax.core.errors import UserError
 
@@ -106,7 +106,7 @@ def compose_fault(module: str, words: list[str]) -> str:
     if module == "dreamerjax.train":
         sweep = len(plain) < len(words)
         try:
-            load_config([word.partition(",")[0] if sweep else word for word in plain])
+            load_members([word.partition(",")[0] if sweep else word for word in plain])
         except UserError as error:
             return str(error)
         return ""

@@ -161,6 +161,10 @@ class Learner:
         self.acting = jax.tree.map(lambda leaf: leaf.addressable_shards[0].data, acting) if self._jit else acting
         return metrics, latents
 
+    def metrics(self, metrics: dict[str, Any]) -> dict[str, np.ndarray]:
+        """The metrics of an update as NumPy {name: [K]}; waits for the device."""
+        return {name: np.asarray(values) for name, values in jax.device_get(metrics).items()}
+
     def latents(self, latents: Any) -> Any:
         """The refreshed latents of an update as NumPy [K, T, B, ...]."""
         return merge_latents(latents) if self._jit else jax.tree.map(np.asarray, latents)

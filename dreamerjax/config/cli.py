@@ -39,7 +39,8 @@ from dreamerjax.config.flat import alternatives, key_types, walk
 from dreamerjax.config.help import Group, help_text, purpose
 from dreamerjax.config.keys import written
 from dreamerjax.config.overrides import explain, is_open, normalise, parents, require_truth, unknown_key
-from dreamerjax.config.schema import Config, RunConfig
+from dreamerjax.config.population import NAME, is_population, require_alone, settings
+from dreamerjax.config.schema import Config, PopulationConfig, RunConfig
 from dreamerjax.config.synonyms import SYNONYMS
 from dreamerjax.config.validation import check_ranges, validate
 from dreamerjax.core.console import say
@@ -64,6 +65,7 @@ class Result:
 
 
 Task = Callable[[Any], int | Result | None]
+Together = Callable[[Sequence[Config]], Sequence[Result]]
 
 
 def _code(result: int | Result | None) -> int:
@@ -195,7 +197,33 @@ def load_config(overrides: Sequence[str] = ()) -> Config:
         UserError: a key, group, option, type or value that is not valid; no such run.
     """
     config = load_structured(Config, overrides)
+    require_alone(config)
     return config if config.resume is None else _resumed(config, overrides)
+
+
+def load_members(overrides: Sequence[str] = ()) -> list[Config]:
+    """The configurations of all runs that the command line asks for: one, or the members of a population.
+
+    Each is that of a run which is trained alone. Several runs to `resume` are members too.
+
+    Raises:
+        UserError: as `load_config` does; members that are none.
+    """
+    config = load_structured(Config, overrides)
+    if config.resume is not None:
+        runs = [config.resume] if Path(config.resume).is_dir() else [run.strip() for run in config.resume.split(",")]
+        if twice := next((run for run in runs if runs.count(run) > 1), None):
+            raise UserError(f"resume={config.resume}: {twice} stands there twice")
+        return [_resumed(replace(config, resume=run), overrides) for run in runs]
+    if not is_population(config):
+        return [config]
+    common, members = replace(config, population=PopulationConfig()), []
+    for own in settings(config.population):
+        member = config_from_settings(own, common)
+        if NAME not in own:
+            member.run.name = run_name(member, {key: written(value) for key, value in own.items()})
+        members.append(member)
+    return members
 
 
 def _resumed(config: Config, overrides: Sequence[str]) -> Config:
@@ -212,7 +240,7 @@ def _continued(run: str, root: str, changes: Mapping[str, Any]) -> Config:
     for key, value in changes.items():
         if key in _groups(Config):
             raise _not_with_resume(key)
-        if key in FIXED_AT_START:
+        if key in FIXED_AT_START or key.partition(".")[0] == "population":
             raise UserError(f"{key.rstrip('_')}= cannot be combined with resume=: it says how a run begins")
         OmegaConf.update(saved, key, value)
     resumed = _to_dataclass(Config, saved)
@@ -360,6 +388,8 @@ def _run_with_hydra(task: Task, arguments: Sequence[str], schema: type) -> int:
         if any(code > _BY_SIGNAL for code in codes):
             return
         config: Any = _to_dataclass(schema, node)
+        if schema is Config:
+            require_alone(config)
         given = (word.lstrip("+").partition("=") for word in HydraConfig.get().overrides.task)
         swept = {key: value for key, _, value in given if key in keys}
         if schema is Config and swept:
@@ -383,6 +413,8 @@ def _run_with_hydra(task: Task, arguments: Sequence[str], schema: type) -> int:
     sweep = any(argument in ("-m", "--multirun") for argument in arguments)
     if schema is Config and any(argument.startswith("resume=") for argument in arguments):
         raise UserError("resume= cannot be combined with flags: name the run and the keys to change, nothing else")
+    if population := next((argument for argument in arguments if argument.lstrip("+").startswith("population.")), None):
+        raise UserError(f"{population} cannot be combined with flags: a sweep trains its runs one after the other")
     program = f"hydra.job.name='{Path(sys.argv[0]).stem}'"
     words = [program, *normalise(arguments, key_types(schema), _groups(schema), sweep=sweep)]
     words.sort(key=lambda word: "=" in word and word[:1] != "-")  # argparse wants all overrides in one place
@@ -433,8 +465,8 @@ def complete_settings(schema: type = Config) -> None:
     complete(lambda: settings_parser(walk(schema), config_groups(schema)))
 
 
-def main(task: Task, argv: Sequence[str] | None = None, schema: type = Config) -> int:
-    """Run an entry point and return its exit code.
+def main(task: Task, argv: Sequence[str] | None = None, schema: type = Config, *, together: Together | None = None) -> int:
+    """Run an entry point and return its exit code. `together` is its task for several runs, where it has one.
 
     A UserError becomes one line on stderr and its own exit code (2 for bad input), Ctrl-C becomes 130.
     """
@@ -448,7 +480,14 @@ def main(task: Task, argv: Sequence[str] | None = None, schema: type = Config) -
             return 0
         if any(argument[:1] == "-" for argument in arguments):
             return _run_with_hydra(task, arguments, schema)
-        return _code(task(load_config(arguments) if schema is Config else load_structured(schema, arguments)))
+        if schema is not Config:
+            return _code(task(load_structured(schema, arguments)))
+        members = [load_config(arguments)] if together is None else load_members(arguments)
+        if together is None or len(members) == 1:
+            return _code(task(members[0]))
+        results = together(members)
+        _print_sweep([result.row for result in results])
+        return next((result.exit_code for result in results if result.exit_code), 0)
     except UserError as error:
         say(f"error: {error}", sys.stderr)
         return error.exit_code

@@ -79,6 +79,8 @@ def _normalise_one(text: str, types: dict[str, Any], groups: dict[str, bool], sw
     require_truth(key, value, types)
     if int in parts:
         value = ",".join(_whole(part.strip()) for part in value.split(","))
+    elif any(get_origin(part) is list for part in parts) and "," in value and not sweep and value[:1] not in "['\"$":
+        value = f"[{value}]"
     elif str in parts and not sweep and value not in ("null", "???") and value[:1] not in ("'", '"'):
         value = quoted(value)
     if any(is_open(types.get(name)) for name in (key, *parents(key))):
@@ -109,9 +111,9 @@ def parents(key: str) -> Iterator[str]:
 def normalise(overrides: Iterable[str], types: dict[str, Any], groups: dict[str, bool], *, sweep: bool) -> list[str]:
     """Rewrite what a person types into what Hydra's grammar wants, leaving the rest as it is.
 
-    Whole floats become integers for integer keys, text is quoted for text keys (unless a sweep, where commas separate
-    values), keys of open mappings (`env.kwargs.x`) are added, `from=` and `behavior.lambda=` get the underscore that Python
-    wants of them, and `+` is put where it belongs. `groups` says of each
+    Whole floats become integers for integer keys, text is quoted for text keys and `0,1` becomes `[0,1]` for keys of lists
+    (unless in a sweep, where commas separate values), keys of open mappings (`env.kwargs.x`) are added, `from=` and
+    `behavior.lambda=` get the underscore that Python wants of them, and `+` is put where it belongs. `groups` says of each
     group whether the primary configuration already chooses an option of it (else one is appended with `+`).
 
     Raises:
@@ -143,7 +145,8 @@ def explain(error: Exception, overrides: Sequence[str], types: dict[str, Any], g
     for cause in _causes(error):
         key = getattr(cause, "full_key", None)
         if key:
-            return _explain_key(str(key), cause, text=text, overrides=overrides, types=types, groups=groups)
+            of_list = str(key).partition("[")[0]  # where a member of a list is at fault
+            return _explain_key(of_list, cause, text=text, overrides=overrides, types=types, groups=groups)
     return UserError(text.partition("\n")[0] or type(error).__name__)
 
 

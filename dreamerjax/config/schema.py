@@ -276,6 +276,16 @@ class RunConfig:
 
 
 @dataclass
+class PopulationConfig:
+    """Several runs, its members, in one process by one update (docs/populations.md)."""
+
+    seeds: list[int] = key([], "A member with each `train.seed`: 0,1,2")
+    vary: dict[str, Any] = key(
+        {}, "Numbers in which members differ, each with a list: population.vary.optim.actor_lr=[1e-4,3e-4]"
+    )
+
+
+@dataclass
 class Config:
     """All of it."""
 
@@ -290,11 +300,14 @@ class Config:
     run: RunConfig = field(default_factory=RunConfig)
     pacing: PacingConfig = field(default_factory=PacingConfig)
     monitor: MonitorConfig = field(default_factory=MonitorConfig)
+    population: PopulationConfig = field(default_factory=PopulationConfig)
     mode: Mode = key(Mode.full, common=True)
     from_: str | None = key(None, "The run whose world model is used (mode dreamer) or whose policy collects (bootstrap)")
     freeze_world_model: bool = key(False, "Leave the world model as it is (mode dreamer)")
     reset_actor_critic: bool = key(False, "A fresh actor and critic instead of those of the other run (mode dreamer)")
-    resume: str | None = key(None, "The run to go on with: a directory, its name under run.root, or latest", common=True)
+    resume: str | None = key(
+        None, "The run to go on with: a directory, its name under run.root, or latest; several: RUN,RUN", common=True
+    )
     profile: bool = key(False, "Write a jax.profiler trace of a range of updates")
     profile_start: int = key(20, "First profiled one", "updates", least=0)
     profile_updates: int = key(5, "How many", "updates", least=1)

@@ -27,6 +27,17 @@ def forget() -> None:
     _theirs.clear()
 
 
+def remembered() -> dict[int, Any]:
+    """What holds for the environments of this run; for `remember`, when another one had its turn meanwhile."""
+    return dict(_theirs)
+
+
+def remember(theirs: dict[int, Any]) -> None:
+    """What holds from now on."""
+    _theirs.clear()
+    _theirs.update(theirs)
+
+
 @contextmanager
 def foreign(*, made: bool = False) -> Iterator[None]:
     """Around calls into environments: what these change holds for their calls, and only for them.

@@ -52,7 +52,15 @@ def run(options: argparse.Namespace) -> int:
     experiment = spec.load(options.slug, options.experiments)
     asked = {"minutes": options.time, "cpus": options.cpus, "partition": options.partition, "address": options.address}
     cluster = Cluster(options.cluster, **asked) if options.cluster else None
-    return runner.run(experiment, options.root, jobs=options.jobs, arms=options.arms, seeds=options.seeds, cluster=cluster)
+    return runner.run(
+        experiment,
+        options.root,
+        jobs=options.jobs,
+        arms=options.arms,
+        seeds=options.seeds,
+        cluster=cluster,
+        population=options.population,
+    )
 
 
 def plan(options: argparse.Namespace) -> None:
@@ -90,6 +98,9 @@ def parser() -> argparse.ArgumentParser:
     added.add_argument("--jobs", type=int, default=1, help="processes at once, each on its own share of the cores")
     added.add_argument("--seeds", type=int, nargs="+", help="only these")
     added.add_argument("--arms", nargs="+", help="only these")
+    added.add_argument(
+        "--population", action="store_true", help="train runs that differ in seed and traced numbers alone in one process"
+    )
     clusters = "instead of processes of this one: slurm or local through submitit, or workers of dask"
     added.add_argument("--cluster", choices=("slurm", "local", "dask"), help=clusters)
     added.add_argument("--partition", help="of SLURM")

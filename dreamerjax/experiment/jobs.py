@@ -99,15 +99,19 @@ class Job(Work):
     def log(self) -> Path:
         return self.directory / "logs" / f"{self.name}.log"
 
+    @property
+    def program(self) -> list[str]:
+        """What trains: the command, or the arm's script."""
+        script = self.arm.script
+        return [sys.executable, *([str(self.experiment.directory / script)] if script else ["-m", "dreamerjax.train"])]
+
     def state(self) -> ExperimentRun:
         key = (self.arm.name, self.seed)
         return unchanged(self.experiment, {key: runs(self.experiment, self.root)[key]})[key]
 
     def command(self, state: ExperimentRun) -> list[str]:
-        script = self.arm.script
-        program = [sys.executable, *([str(self.experiment.directory / script)] if script else ["-m", "dreamerjax.train"])]
         if state.path is not None and state.resumable:
-            return [*program, f"resume={state.path}"]
+            return [*self.program, f"resume={state.path}"]
         hypothesis = self.experiment.hypothesis
         own = {
             "train.seed": str(self.seed),
@@ -116,7 +120,7 @@ class Job(Work):
             "run.hypothesis": quoted(f"{hypothesis.change} -> {hypothesis.expect}"),
             "run.primary_metric": quoted(self.experiment.metric.name),
         }
-        return [*program, *self.experiment.common, *self.arm.overrides, *(f"{key}={value}" for key, value in own.items())]
+        return [*self.program, *self.experiment.common, *self.arm.overrides, *(f"{key}={value}" for key, value in own.items())]
 
 
 @dataclass

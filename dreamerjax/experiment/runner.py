@@ -22,6 +22,7 @@ from dreamerjax.experiment import spec
 from dreamerjax.experiment.design import Experiment, Status
 from dreamerjax.experiment.executors import NOT_STARTED, Cluster, Executor, Future, announce, executor_for, require
 from dreamerjax.experiment.jobs import Job, Work, hold, kill_all
+from dreamerjax.experiment.population import populations
 from dreamerjax.experiment.states import runs, unchanged
 
 POLL = 0.1  # seconds between two looks at the jobs
@@ -35,6 +36,7 @@ def run(
     arms: Collection[str] | None = None,
     seeds: Collection[int] | None = None,
     cluster: Cluster | None = None,
+    population: bool = False,
 ) -> int:
     """Run what is not finished, each (arm, seed) at most once; returns the exit code.
 
@@ -48,6 +50,7 @@ def run(
         arms: only these.
         seeds: only these.
         cluster: where to run instead of in processes of this one.
+        population: train runs that one compiled update can serve in one process.
 
     Raises:
         UserError: no such arm or seed; the cluster is not there or does not answer; another process runs the experiment; a run
@@ -69,13 +72,14 @@ def run(
             for arm in experiment.arms
             if arms is None or arm.name in arms
         ]
-        todo = [job for job in selected if states[job.arm.name, job.seed].state != "finished"]
-        say(f"{experiment.slug}: {len(selected)} runs, {len(selected) - len(todo)} of them finished before")
+        unfinished = [job for job in selected if states[job.arm.name, job.seed].state != "finished"]
+        say(f"{experiment.slug}: {len(selected)} runs, {len(selected) - len(unfinished)} of them finished before")
+        todo = populations(unfinished, states) if population else unfinished
         with stop_on_signals() as stop:
             errors = run_all(todo, executor_for(cluster, jobs, directory / "cluster"), stop)
         print_summary(experiment, root)
-    unfinished = [job.name for job in todo if job.name not in errors or errors[job.name] is not None]
-    return stop.exit_code or int(bool(unfinished))
+    failed = [job.name for job in todo if job.name not in errors or errors[job.name] is not None]
+    return stop.exit_code or int(bool(failed))
 
 
 def print_summary(experiment: Experiment, root: Path) -> None:

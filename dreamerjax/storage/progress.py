@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import os
 import time
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, TextIO
 
@@ -22,8 +23,30 @@ SAMPLES = 40  # entries that are kept: speeds are means over 20 seconds
 EPISODES = 20  # the episode return is a mean over so many
 
 
+class SharedStream(io.TextIOBase):
+    """A stream that several runs print on: no terminal, and each line begins with what `prefix` says of who prints it."""
+
+    def __init__(self, stream: TextIO, prefix: Callable[[], str]) -> None:
+        self._stream, self._prefix, self._line_begins = stream, prefix, True
+
+    def write(self, text: str) -> int:
+        """Passes it on, with the prefix wherever a line begins."""
+        for line in text.splitlines(keepends=True):
+            self._stream.write(f"{self._prefix()}{line}" if self._line_begins else line)
+            self._line_begins = line.endswith("\n")
+        return len(text)
+
+    def flush(self) -> None:
+        """Passes it on."""
+        self._stream.flush()
+
+    def fileno(self) -> int:
+        """Of the stream below."""
+        return self._stream.fileno()
+
+
 class ProgressDisplay:
-    """Shows where a run is, how fast it goes and what it has reached."""
+    """Shows where a run is, how fast it goes and what it has reached; on a stream that is shared, only at its end."""
 
     def __init__(self, title: str, total_steps: int, stream: TextIO) -> None:
         """Starts the display.
@@ -51,7 +74,7 @@ class ProgressDisplay:
         self._step, self._updates = step, updates
         if not self._samples or now - self._samples[-1][0] >= SAMPLE_SECONDS:
             self._samples.append((now, step, updates))
-        if self._live is None and now - self._printed >= PLAIN_SECONDS:
+        if self._live is None and now - self._printed >= PLAIN_SECONDS and not isinstance(self._stream, SharedStream):
             self._printed = now
             self.message(self.plain_line())
 

@@ -11,8 +11,18 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from dreamerjax.agent.learner import Learner
 from dreamerjax.agent.policy import Policy
-from dreamerjax.agent.state import BEHAVIOR_LOSSES, Hyper, Params, hyper_from_config, state_from_dict, state_to_dict
+from dreamerjax.agent.population_learner import MemberLearner
+from dreamerjax.agent.state import (
+    BEHAVIOR_LOSSES,
+    Hyper,
+    Params,
+    TrainState,
+    hyper_from_config,
+    state_from_dict,
+    state_to_dict,
+)
 from dreamerjax.config.cli import config_from_yaml, config_to_yaml, run_name
 from dreamerjax.config.flat import flatten, walk
 from dreamerjax.config.keys import written
@@ -35,7 +45,17 @@ from dreamerjax.training.counters import Counters, pace_of
 from dreamerjax.training.evaluation import Evaluator
 from dreamerjax.training.runtime import Stopwatch, Trace
 from dreamerjax.training.warm_start import WarmStart, warm_start
-from dreamerjax.training.world import ACTING_SEED, EVALUATION_SEED, RANDOM_SEED, build_replay, build_world, derived_seed
+from dreamerjax.training.world import (
+    ACTING_SEED,
+    EVALUATION_SEED,
+    RANDOM_SEED,
+    World,
+    build_replay,
+    build_world,
+    derived_seed,
+)
+
+LearnerOf = Callable[[World, TrainState], Learner | MemberLearner]
 
 
 def has_begun(directory: RunDirectory) -> bool:
@@ -55,6 +75,7 @@ class RunState:
         *,
         source: Source | None = None,
         listener: Callable[[dict[str, float]], None] | None = None,
+        learner_of: LearnerOf | None = None,
     ) -> None:
         """Build everything.
 
@@ -64,6 +85,7 @@ class RunState:
             stop: says whether the run is to end.
             source: of the environments, in place of `env.id`.
             listener: is told each line of metrics, with `env_step` and `update`.
+            learner_of: makes the learner, by default one of its own.
 
         Raises UserError for an environment, device or directory that cannot be used.
         """
@@ -92,7 +114,8 @@ class RunState:
         self.collector = Collector(self.world.envs, self.world.spec, self.replay, config.train.seed, stop)
         self.random = np.random.Generator(np.random.PCG64((config.train.seed, RANDOM_SEED)))
         self.random_policy = random_policy(self.world.spec.action, self.random)
-        self.learner = self.world.learner(start.state)
+        self._learner_of = learner_of or World.learner
+        self.learner = self._learner_of(self.world, start.state)
         acting, seed = self._given or self.learner.acting, derived_seed(config.train.seed, ACTING_SEED)
         self.policy = Policy(self.world.networks, acting, config.env.num_envs, seed, greedy=False)
         self._hyper = hyper_from_config(config)
@@ -230,7 +253,7 @@ class RunState:
         compatibility.require_same(restored.info["family"], self.family, path)
         if restored.replay is None:
             raise UserError(f"the checkpoint in {self.latest.directory} has no replay", exit_code=1)
-        self.learner = self.world.learner(state_from_dict(restored.arrays["train"], self.learner.state()))
+        self.learner = self._learner_of(self.world, state_from_dict(restored.arrays["train"], self.learner.state()))
         self.replay.load_state_dict(restored.replay, restored.info["replay"])
         self.random.bit_generator.state = restored.info["random"]
         if given := restored.arrays.get("given_policy"):
