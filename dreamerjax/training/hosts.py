@@ -28,6 +28,7 @@ from dreamerjax.config.keys import written
 from dreamerjax.config.schema import Config
 from dreamerjax.core.console import say
 from dreamerjax.core.errors import UserError
+from dreamerjax.core.last_words import end_with
 from dreamerjax.core.rendezvous import Place, meet
 from dreamerjax.core.run_directory import package_versions
 from dreamerjax.core.stopping import Stop, Stopped, end_process, leave_at_once
@@ -40,6 +41,7 @@ REASON = 2.5  # seconds in which a process may find by itself the error that ano
 CONNECT = 60  # seconds for JAX's own connection, when all processes are known to be there
 ASK = 1_000  # milliseconds between two looks at whether another process has ended
 PLACE = ("parallel.coordinator", "parallel.process")  # what differs between the processes
+FIRST_GONE = "process 0 has ended, or cannot be reached"
 SLURM = ("SLURM_JOB_ID", "SLURM_STEP_NODELIST", "SLURM_NTASKS", "SLURM_PROCID", "SLURM_LOCALID")
 
 
@@ -139,7 +141,7 @@ class Hosts(Group):
             thread.join(GRACE)
         if error is None:
             return
-        leave_at_once()  # JAX's own farewell waits for all processes, and fails with a page of text
+        leave_at_once()  # JAX's own farewell would wait for all processes
         if self.first:
             time.sleep(REASON + 2 * BEAT)  # what the others are told with ends with this process
 
@@ -164,7 +166,7 @@ class Hosts(Group):
                 heard = {int(key.rpartition("/")[2]): text for key, text in self._client.key_value_dir_get("signs/")}
             except Exception:
                 if not closing:
-                    self._lose("process 0 has ended, or cannot be reached")
+                    self._lose(FIRST_GONE)
                 return
             now = time.monotonic()
             for rank, text in heard.items():
@@ -195,7 +197,7 @@ class Hosts(Group):
             for rank, heard in self._heard.items():
                 if own - heard > SILENCE:
                     self._lose(f"process {rank} of {self.size} was killed, or cannot be reached since {SILENCE:.0f} s")
-        # The first process has something to write. Where it is the one that has gone, JAX ends the others with a page of text.
+        # The first process has something to write. Where it is the one that has gone, JAX ends the others by itself.
         if self._closed.wait(GRACE if self.first else 0.0):
             return
         say(f"error: {self._lost}", sys.stderr)
@@ -243,6 +245,7 @@ def join(config: Config, stop: Stop) -> tuple[Group, Config]:
         raise UserError("a program makes one training over several processes; run each task of a sweep by itself")
     wishes = {entry.key: written(entry.value) for entry in walk(common) if not entry.is_section and entry.key not in PLACE}
     meet(place, wishes | {f"the version of {name}": version for name, version in package_versions().items()})
+    end_with(f"error: {FIRST_GONE}")
     jax.config.update("jax_cpu_collectives_implementation", "gloo")
     jax.config.update("jax_enable_preemption_service", False)  # it would take SIGTERM from us
     try:
