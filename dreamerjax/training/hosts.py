@@ -213,11 +213,12 @@ def _key(number: int, rank: int) -> str:
 
 @contextmanager
 def joined(config: Config, stop: Stop) -> Iterator[tuple[Group, Config]]:
-    """`join` for the duration of the block."""
+    """`join` for the duration of the block, in which other processes' ends are `explained`."""
     group, common = join(config, stop)
     fault: BaseException | None = None
     try:
-        yield group, common
+        with group.explained():
+            yield group, common
     except BaseException as error:
         fault = error
         raise

@@ -124,6 +124,8 @@ def film_dream(run: RunState, episode: PlayedEpisode, title: str) -> None:
 
 def announce_resume(run: RunState, exact: bool, reason: str) -> None:
     """Say from where the run goes on, and whether it is bit for bit the run that was interrupted."""
+    if not run.group.first:
+        return
     where = f"resumed {run.directory.path} at environment step {run.env_steps}, update {run.counters.updates}"
     how = "exactly" if exact else f"continued, not exact: {reason}"
     run.logger.message(f"{where}: {how}")

@@ -230,8 +230,8 @@ def obstacles(config: Config) -> Iterator[str]:
         yield f"no update will be made: train.steps={steps} end with the train.random_steps={train.random_steps}"
     elif each < train.batch_length:
         yield (
-            f"no update will be made: {steps} steps are {each} in each of env.num_envs={streams} environments, "
-            f"and a sequence needs train.batch_length={train.batch_length}"
+            f"no update will be made: {steps} steps are {each} in each of {streams} environments "
+            f"(env.num_envs={config.env.num_envs}), and a sequence needs train.batch_length={train.batch_length}"
         )
     elif (steps - train.random_steps) * update_rate(train) < train.updates_per_call:
         yield (

@@ -21,6 +21,7 @@ from tests.e2e import many_hosts_learner, trials
 from tests.e2e.many_hosts_learner import learn
 from tests.helpers import VECTOR, make_networks, random_batch, stacked
 
+pytestmark = pytest.mark.timeout(900)  # two processes may share a core with others
 UPDATES = 50
 PATIENCE = 280.0  # seconds for a whole run: two processes may share a core
 SETTINGS = (*trials.TINY, trials.TRIAL, "parallel.devices=1")
