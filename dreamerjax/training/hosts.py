@@ -89,6 +89,7 @@ class Hosts(Group):
         self._count = itertools.count()
         self._ended: str | None = None  # how this process did, once it has; empty: well
         self._lost: str | None = None  # why the others cannot go on
+        self._own_fault: Exception | None = None  # that nobody else's end explains
         self._closed = threading.Event()
         self._heard = dict.fromkeys(range(self.size), time.monotonic())
         self._threads = [threading.Thread(target=work, daemon=True) for work in (self._give_signs, self._watch)]
@@ -128,9 +129,10 @@ class Hosts(Group):
             raise
         except Exception as error:
             deadline = time.monotonic() + SILENCE + GRACE
-            while self._lost is None and time.monotonic() < deadline:
+            while self._lost is None and error is not self._own_fault and time.monotonic() < deadline:
                 time.sleep(BEAT)
             if self._lost is None:
+                self._own_fault = error
                 raise
             raise UserError(self._lost, exit_code=1) from error
 

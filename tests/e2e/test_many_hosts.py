@@ -39,7 +39,7 @@ def both(*overrides: str, at: Sequence[dict[str, str]] = ({}, {})) -> Iterator[l
     """Two processes of one training, with variables of their own."""
     with ExitStack() as stack:
         yield [
-            stack.enter_context(trials.running("train", *overrides, *place, **variables))
+            stack.enter_context(trials.running("train", *overrides, *place, cwd=None, **variables))
             for place, variables in zip(places(), at, strict=True)
         ]
 

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import pytest
 
 from dreamerjax.config.cli import load_config
 from dreamerjax.core.errors import UserError
+from dreamerjax.core.rendezvous import Place
 from dreamerjax.core.stopping import Stop
 from dreamerjax.training import hosts
 from dreamerjax.training.hosts import ALONE, join
@@ -24,6 +28,21 @@ PLACE = "parallel.coordinator=127.0.0.1:5000 parallel.processes=2 parallel.proce
 def _no_cluster(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in SLURM:
         monkeypatch.delenv(name, raising=False)
+
+
+def met(monkeypatch: pytest.MonkeyPatch, *words: str) -> tuple[Place, Mapping[str, Any]]:
+    """As what this process meets the others, which do not come."""
+    found: list[tuple[Place, Mapping[str, Any]]] = []
+
+    def meet(place: Place, wishes: Mapping[str, Any]) -> None:
+        found.append((place, wishes))
+        raise UserError("nobody came")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(hosts, "meet", meet)
+        with pytest.raises(UserError, match="nobody came"):
+            join(load_config(list(words)), Stop())
+    return found[0]
 
 
 @pytest.mark.parametrize("words", ["", "parallel.processes=1", "parallel.processes=1 parallel.process=0"])
@@ -58,11 +77,7 @@ def test_a_place_that_cannot_be_is_refused_at_once(words: str, message: str) -> 
 def test_slurm_tells_the_place(monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in SLURM.items():
         monkeypatch.setenv(name, value)
-    met = []
-    monkeypatch.setattr(hosts, "meet", lambda place, wishes: met.append(place) or (_ for _ in ()).throw(UserError("met")))
-    with pytest.raises(UserError, match="met"):
-        join(load_config([]), Stop())
-    (place,) = met
+    place, _ = met(monkeypatch)
     assert (place.host, place.processes, place.process) == ("node3", 2, 1)
     with pytest.raises(UserError, match=r"parallel\.processes=3, but Slurm has started 2"):
         join(load_config(["parallel.processes=3"]), Stop())
@@ -72,11 +87,7 @@ def test_slurm_tells_the_place(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_other_settings_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
     """What the processes compare are keys as the configuration has them, without their own places."""
-    met = []
-    monkeypatch.setattr(hosts, "meet", lambda place, wishes: met.append(wishes) or (_ for _ in ()).throw(UserError("met")))
-    with pytest.raises(UserError, match="met"):
-        join(load_config([*PLACE.split(), "train.seed=3"]), Stop())
-    (wishes,) = met
+    _, wishes = met(monkeypatch, *PLACE.split(), "train.seed=3")
     assert wishes["train.seed"] == "3"
     assert wishes["parallel.processes"] == "2"
     assert {"the version of jax", "the version of dreamerjax"} < wishes.keys()
