@@ -103,7 +103,7 @@ def compile_update(run: RunState, plan: update_schedule.Plan) -> None:
         run.logger.message(f"step {run.env_steps}: compiling the update")
     batches = replay_batch(run.world.spec, run.replay.blank(config.updates_per_call, run.batch_size))
     run.stop.wait_for(run.learner.compile, run.hyper(plan), batches, plan.trains)
-    run.agree([])  # a process that compiles longer lets no collective of the others wait
+    run.agree([])  # one that compiles longer keeps no collective waiting: gloo gives up the first after half a minute
 
 
 def begin(run: RunState, plan: update_schedule.Plan) -> Update:

@@ -12,12 +12,12 @@ import jax
 import numpy as np
 
 from dreamerjax.agent.learner import Learner, choose_devices
-from dreamerjax.agent.state import Batch, hyper_from_config, init_train_state, options_from_config
+from dreamerjax.agent.state import Batch, Trains, hyper_from_config, init_train_state, options_from_config
 from dreamerjax.config.cli import load_config
 from dreamerjax.core.stopping import Stop
 from dreamerjax.core.types import EnvSpec
 from dreamerjax.networks.build import build_networks
-from dreamerjax.training.hosts import joined
+from dreamerjax.training.hosts import Group, joined
 
 
 def share(batches: Batch, rank: int, size: int) -> Batch:
@@ -31,16 +31,18 @@ def share(batches: Batch, rank: int, size: int) -> Batch:
     return Batch(**{name: jax.tree.map(partial(cut, axis=axes[name]), part) for name, part in parts.items()})
 
 
-def learn(settings: list[str], spec: EnvSpec, batches: list[Batch], rank: int, size: int) -> dict[str, Any]:
+def learn(settings: list[str], spec: EnvSpec, batches: list[Batch], group: Group) -> dict[str, Any]:
     """Every metric [updates], and the parameters afterwards, by name, from batches [K, T, B, ...] for all processes."""
     config = load_config(settings)
     networks = build_networks(spec, config.model)
     state = jax.jit(partial(init_train_state, networks))(jax.random.key(0))
     devices = choose_devices(config.parallel.devices, config.train.batch_size)
     learner = Learner(networks, options_from_config(config), state, devices, jit=True)
-    metrics = []
+    hyper, metrics = hyper_from_config(config), []
+    learner.compile(hyper, share(batches[0], group.rank, group.size), Trains.everything)
+    group.gather(None)  # gloo waits half a minute for the first collective of the others
     for batch in batches:
-        metrics.append(jax.device_get(learner.update(hyper_from_config(config), share(batch, rank, size))[0]))
+        metrics.append(jax.device_get(learner.update(hyper, share(batch, group.rank, group.size))[0]))
     leaves, _ = jax.tree_util.tree_flatten_with_path(learner.state().params)
     params = {jax.tree_util.keystr(path): np.asarray(leaf) for path, leaf in leaves}
     return params | {name: np.concatenate([one[name] for one in metrics]) for name in metrics[0]}
@@ -51,4 +53,4 @@ if __name__ == "__main__":
     folder, *place = sys.argv[1:]
     settings, spec, batches = pickle.loads((Path(folder) / "lesson").read_bytes())
     with joined(load_config([*settings, *place]), Stop()) as (group, _):
-        np.savez(Path(folder) / f"{group.rank}.npz", **learn(settings, spec, batches, group.rank, group.size))
+        np.savez(Path(folder) / f"{group.rank}.npz", **learn(settings, spec, batches, group))

@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 
 from dreamerjax.storage.checkpoints import CheckpointStore
+from dreamerjax.training.hosts import ALONE
 from tests.e2e import many_hosts_learner, trials
 from tests.e2e.many_hosts_learner import learn
 from tests.helpers import VECTOR, make_networks, random_batch, stacked
@@ -78,7 +79,7 @@ def test_two_processes_learn_what_two_devices_of_one_do(tmp_path: Path) -> None:
     (tmp_path / "lesson").write_bytes(pickle.dumps(([*settings, "parallel.devices=1"], VECTOR, batches)))
     program = [sys.executable, many_hosts_learner.__file__, str(tmp_path)]
     processes = [subprocess.Popen([*program, *place], env=trials.environment()) for place in places()]
-    alone = learn([*settings, "parallel.devices=2"], VECTOR, batches, 0, 1)
+    alone = learn([*settings, "parallel.devices=2"], VECTOR, batches, ALONE)
     assert [process.wait(PATIENCE) for process in processes] == [0, 0]
     first, second = (dict(np.load(tmp_path / f"{rank}.npz")) for rank in range(2))
     assert alone.keys() == first.keys() == second.keys()
