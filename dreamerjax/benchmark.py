@@ -75,7 +75,7 @@ def measure(preset: str, updates: int, devices: int) -> dict[str, Any]:
 def _measure(world: World, updates: int) -> dict[str, Any]:
     config = world.config.train
     batch_size, num_envs = config.batch_size, world.envs.num_envs
-    replay = build_replay(world)
+    replay = build_replay(world, world.config.train.seed)
     collector = Collector(world.envs, world.spec, replay, seed=0)
     started = time.perf_counter()
     state = world.initial_state()

@@ -15,13 +15,14 @@ from dreamerjax.config.cli import Result, main
 from dreamerjax.config.schema import Config
 from dreamerjax.core.errors import UserError
 from dreamerjax.core.machine import memory_bytes, memory_mb
-from dreamerjax.core.run_directory import RunDirectory
+from dreamerjax.core.run_directory import RunDirectory, find_run
 from dreamerjax.core.stopping import Stop, Stopped, leave, stop_on_signals
 from dreamerjax.data.replay import Sample
 from dreamerjax.diagnostics import surprise
 from dreamerjax.envs import Source
 from dreamerjax.envs.surroundings import forget
 from dreamerjax.training import reporting, summary, update_schedule
+from dreamerjax.training.hosts import joined
 from dreamerjax.training.outcome import Ending, Outcome, decide, is_last_evaluation_due
 from dreamerjax.training.population import train_together
 from dreamerjax.training.run_state import LearnerOf, RunState
@@ -104,20 +105,21 @@ def compile_update(run: RunState, plan: update_schedule.Plan) -> None:
         return
     if run.stopwatch.first_update is None:
         run.logger.message(f"step {run.env_steps}: compiling the update")
-    batches = replay_batch(run.world.spec, run.replay.blank(config.updates_per_call, config.batch_size))
+    batches = replay_batch(run.world.spec, run.replay.blank(config.updates_per_call, run.batch_size))
     needed = run.stop.wait_for(run.learner.compile, run.hyper(plan), batches, plan.trains)
     if run.world.devices[0].platform == "cpu" and needed > memory_bytes():
         raise UserError(
             f"an update needs {needed / 1e9:.1f} GB of memory and this machine has {memory_bytes() / 1e9:.1f}: lower "
             "train.batch_size, train.batch_length, behavior.starts, behavior.horizon, model.bins.count or the size"
         )
+    run.agree([])  # one that compiles longer keeps no collective waiting: gloo gives up the first after half a minute
 
 
 def begin(run: RunState, plan: update_schedule.Plan) -> Update:
     """Hand an update over to the device; returns at once."""
     config, counters = run.config.train, run.counters
     run.trace.before(counters.updates, config.updates_per_call)
-    sample = run.replay.sample(config.updates_per_call, config.batch_size)
+    sample = run.replay.sample(config.updates_per_call, run.batch_size)
     batches, started = replay_batch(run.world.spec, sample), time.monotonic()
     metrics, latents = run.learner.update(run.hyper(plan), batches, plan.trains)
     counters.updates += config.updates_per_call
@@ -134,14 +136,16 @@ def collect(run: RunState) -> None:
     if update_schedule.ended(config, run.env_steps, counters.updates):
         return
     steps = update_schedule.steps_until_event(config, run.env_steps, counters.owed_updates)
-    if not run.replay.ready():  # an update may be due before there is a sequence to learn from
+    if not run.ready:  # an update may be due before there is a sequence to learn from
         steps = max(steps, 1)
-    ticks = -(-steps // run.config.env.num_envs)
+    ticks = -(-steps // update_schedule.all_streams(run.config))
     policy = run.random_policy if random else run.collecting
     for _ in range(ticks):  # one by one: a fault must not lose the episodes before it
         run.stop.look()
-        for episode in run.collector.collect(policy, 1):
+        for episode in run.agree(run.collector.collect(policy, 1)):
             reporting.log_episode(run, episode, random=random)
+    if not ticks:
+        run.agree([])
     if random and run.env_steps >= config.random_steps:
         reporting.log_baseline(run)
 
@@ -219,7 +223,12 @@ def wrap_up(run: RunState, outcome: Outcome) -> Outcome:
 
 
 def rescue(run: RunState, error: UserError) -> None:
-    """A last checkpoint of a run that an error ends; that it cannot be written is said, but does not hide the error."""
+    """A last checkpoint of a run that an error ends; that it cannot be written is said, but does not hide the error.
+
+    Of several processes, the others are at another step: they keep the checkpoint before.
+    """
+    if run.group.size > 1:
+        return
     run.counters.fault = str(error)
     try:
         run.save(run.latest, with_replay=True)
@@ -231,9 +240,10 @@ def rescue(run: RunState, error: UserError) -> None:
 def close(run: RunState, ending: Ending) -> None:
     """Write the summary and end everything that the run started.
 
-    A run that could not be continued is left as it was. A fault in here does not hide the error that ended the run.
+    A run that could not be continued is left as it was, and only one of several processes writes. A fault in here does not
+    hide the error that ended the run.
     """
-    if not ending.began:
+    if not ending.began or not run.group.first:
         run.close()
         return
     try:
@@ -280,30 +290,35 @@ def conduct(
     with stop_on_signals(stop):
         prepare(config)
         forget()
-        directory = RunDirectory.open(config.resume, root=config.run.root, lock=True) if config.resume else None
-        try:
-            state, ending = RunState(config, directory, stop, source=source, listener=listener, learner_of=learner_of), Ending()
-        except BaseException:
-            if directory is not None:
-                directory.close()
-            raise
-        try:
-            with jax.disable_jit(not config.jit):
+        with joined(config, stop) as (group, config):
+            directory = None
+            if config.resume:
+                path = group.gather(str(find_run(config.resume, config.run.root)))[0]
+                directory = RunDirectory.open(path, lock=group.first)
+            try:
+                own: dict[str, Any] = {"group": group, "source": source, "listener": listener, "learner_of": learner_of}
+                state, ending = RunState(config, directory, stop, **own), Ending()
+            except BaseException:
                 if directory is not None:
-                    reporting.announce_resume(state, *state.restore())
-                ending.began, stop.at_once = True, False
-                ending.outcome = train(state)
-                ending.outcome = wrap_up(state, ending.outcome)
-                return state.directory.path
-        except BaseException as error:
-            ending.failed(error)
-            if ending.began and isinstance(error, UserError) and not isinstance(error, DivergedError):
-                rescue(state, error)
-            raise
-        finally:
-            close(state, ending)
-            if learner_of is None:
-                jax.clear_caches()  # a sweep makes many runs in one process, and a process can map only so many programs
+                    directory.close()
+                raise
+            try:
+                with jax.disable_jit(not config.jit), group.explained():
+                    if directory is not None:
+                        reporting.announce_resume(state, *state.restore())
+                    ending.began, stop.at_once = True, False
+                    ending.outcome = train(state)
+                    ending.outcome = wrap_up(state, ending.outcome)
+                    return state.directory.path
+            except BaseException as error:
+                ending.failed(error)
+                if ending.began and isinstance(error, UserError) and not isinstance(error, DivergedError):
+                    rescue(state, error)
+                raise
+            finally:
+                close(state, ending)
+                if learner_of is None:
+                    jax.clear_caches()  # a sweep makes many runs in one process, and a process can map only so many programs
 
 
 if __name__ == "__main__":

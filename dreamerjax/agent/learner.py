@@ -1,7 +1,8 @@
 """Devices: the only module that knows how many there are.
 
-`jax.pmap` maps `update.train_step` over the local devices: the batch is split along B, the state is replicated. On CPU the
-"devices" are virtual ones, one per core, which is what puts all cores to work.
+`jax.pmap` maps `update.train_step` over the devices of all processes: the batch is split along B, the state is replicated.
+Each process gives the sequences of its own devices, and all call the update at the same time. On CPU the "devices" are
+virtual ones, one per core, which is what puts all cores to work.
 """
 
 from __future__ import annotations
@@ -27,22 +28,26 @@ AXIS = "devices"
 
 
 def choose_devices(count: int, batch_size: int) -> list[jax.Device]:
-    """The local devices to train on; for a `count` of 0 as many of them as divide the batch.
+    """The devices to train on, `count` in each process; for a `count` of 0 as many as all have and the batch divides over.
 
     Raises UserError when JAX finds none, there are fewer than asked for, or the batch does not divide.
     """
     try:
         local = jax.local_devices()
+        theirs = [[device for device in jax.devices() if device.process_index == i] for i in range(jax.process_count())]
     except RuntimeError as error:
         asked = os.environ.get("JAX_PLATFORMS")
         raise UserError(f"{f'JAX_PLATFORMS={asked}' if asked else 'JAX'}: no device can be used: {error}") from error
-    if count > len(local):
-        raise UserError(f"parallel.devices={count}, but JAX sees {len(local)} ({local[0].platform}); use 0 to {len(local)}")
-    if count and batch_size % count:
-        raise UserError(f"train.batch_size={batch_size} does not divide over parallel.devices={count}")
-    if not count:
-        count = max(n for n in range(1, len(local) + 1) if batch_size % n == 0)
-    return local[:count]
+    most, processes = min(map(len, theirs)), len(theirs)
+    if count > most:
+        where = f" in process {[len(found) for found in theirs].index(most)}" if processes > 1 else ""
+        raise UserError(f"parallel.devices={count}, but JAX sees {most} ({local[0].platform}){where}; use 0 to {most}")
+    counts = [count] if count else range(1, most + 1)
+    dividing = [n for n in counts if batch_size % (n * processes) == 0]
+    if not dividing:
+        where = f" in each of {processes} processes" if processes > 1 else ""
+        raise UserError(f"train.batch_size={batch_size} does not divide over parallel.devices={counts[0]}{where}")
+    return [device for found in theirs for device in found[: dividing[-1]]]
 
 
 def replicate(state: TrainState, devices: list[jax.Device]) -> TrainState:
@@ -112,7 +117,7 @@ def compiled_updates(networks: Networks, options: UpdateOptions, devices: list[j
 
 
 class Learner:
-    """The training state on its devices, and the compiled update.
+    """The training state on this process's devices, and the compiled update over those of all processes.
 
     `acting` are the parameters after the last call: their buffers are never donated, so that a policy may use them while
     the next update runs.
@@ -127,10 +132,11 @@ class Learner:
         *,
         jit: bool,
     ) -> None:
-        self._devices = devices if jit else devices[:1]
+        local = [device for device in devices if device.process_index == jax.process_index()]
+        self._devices = local if jit else local[:1]
         self.acting = jax.tree.map(np.asarray, acting_params(state.newest))
         self._jit = jit
-        self._state = replicate(state, devices) if jit else state
+        self._state = replicate(state, local) if jit else state
 
         # Each is compiled when it is first called: a run that always trains everything has one program.
         choices = {trains: replace(options, trains=trains) for trains in Trains}
@@ -151,7 +157,7 @@ class Learner:
         return int(program.memory_analysis().temp_size_in_bytes) * len(self._devices)
 
     def update(self, hyper: Hyper, batches: Batch, trains: Trains = Trains.everything) -> tuple[dict[str, Any], Any]:
-        """Run K updates on NumPy batches [K, T, B, ...]; returns device metrics {name: [K]} and latents for `latents`.
+        """Run K updates on this process's NumPy batches [K, T, B, ...]: device metrics {name: [K]}, latents for `latents`.
 
         Returns at once; reading the results waits for the device.
         """

@@ -70,6 +70,8 @@ def require_one_program(configs: Sequence[Config], names: Sequence[str]) -> None
         raise UserError("profile=true cannot trace the members of a population apart: profile one alone")
     if any(config.run.wandb for config in configs):
         raise UserError("run.wandb=true cannot keep the members of a population apart: a process has one run there")
+    if configs[0].parallel.processes > 1 or configs[0].parallel.coordinator is not None:
+        raise UserError("a population is trained in one process: parallel.processes=1, and no parallel.coordinator")
     first = shared(configs[0])
     for config, name in zip(configs, names, strict=True):
         for key, value in shared(config).items():

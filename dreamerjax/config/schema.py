@@ -257,9 +257,12 @@ class ReplayConfig:
 
 @dataclass
 class ParallelConfig:
-    """Devices."""
+    """Devices, and processes that train together (docs/scaling.md)."""
 
-    devices: int = key(0, "Local devices to use; 0: all accelerators, or on CPU one virtual device per core", least=0)
+    devices: int = key(0, "Devices to use in each process; 0: all accelerators, or on CPU a virtual one per core", least=0)
+    processes: int = key(0, "Processes of this training; 0: as many as Slurm has started, else 1", least=0)
+    process: int | None = key(None, "The number of this one, from 0; null: as Slurm says", least=0)
+    coordinator: str | None = key(None, "HOST:PORT where the others reach process 0; null: as Slurm says")
 
 
 @dataclass

@@ -26,6 +26,7 @@ GRACE = 8.0  # seconds after which a process that is to end at once, and does no
 LOOK = 0.05  # seconds between two looks at what another thread or process does
 
 _unfinished: list[Future[Any]] = []
+_abrupt = threading.Event()  # set: the program is to end without Python's own farewell
 
 
 class Stopped(Exception):
@@ -39,8 +40,9 @@ class Stop:
     """
 
     def __init__(self, *, at_once: bool = False) -> None:
-        self.signal: int | None = None
+        self.signal: int | None = None  # that this process has got
         self.requested = False
+        self._told: int | None = None  # the signal that another process has got
         self.at_once = at_once
         self._noted = 0.0
 
@@ -52,15 +54,20 @@ class Stop:
         if again or self.at_once:
             raise Interrupt(number)
 
+    def tell(self, number: int | None) -> None:
+        """Ask for it as another process of the same training was asked: by a signal, or without one."""
+        self.requested, self._told = True, number
+
     @property
     def exit_code(self) -> int:
         """128 + the signal's number, as shells report it; 0 without one."""
-        return 128 + self.signal if self.signal is not None else 0
+        number = self._told if self.signal is None else self.signal
+        return 0 if number is None else 128 + number
 
     @property
     def ends_program(self) -> bool:
         """Whether not only the run is to end."""
-        return self.signal is not None and self.signal != signal.SIGINT
+        return self.exit_code not in (0, 128 + signal.SIGINT)
 
     def within(self, seconds: float) -> bool:
         """Whether it is asked for, now or in the next moments."""
@@ -143,7 +150,7 @@ def _watch(stop: Stop, reader: socket.socket, timers: list[threading.Timer]) -> 
                 continue
             name = signal.Signals(number).name
             if noted is not None or stop.at_once:
-                timer = threading.Timer(GRACE, _end_process, [128 + number])
+                timer = threading.Timer(GRACE, end_process, [128 + number])
             else:
                 words = f"{name}: the run ends, with a checkpoint, after the present step of its environment or update"
                 timer = threading.Timer(PATIENCE, say, [f"{words}; a second one ends it at once"])
@@ -153,15 +160,21 @@ def _watch(stop: Stop, reader: socket.socket, timers: list[threading.Timer]) -> 
             timer.start()
 
 
-def _end_process(code: int) -> None:
+def end_process(code: int) -> None:
+    """End this process and those that it started, wherever its threads are."""
     for child in multiprocessing.active_children():
         kill(child.pid)
     os._exit(code)
 
 
+def leave_at_once() -> None:
+    """`leave` shall end the program at once: what libraries do at its end cannot succeed any more."""
+    _abrupt.set()
+
+
 def leave(code: int) -> None:
     """End the program: at once if a thread still works on what was given up."""
-    if any(not future.done() for future in _unfinished):
+    if _abrupt.is_set() or any(not future.done() for future in _unfinished):
         for stream in (sys.stdout, sys.stderr):
             with suppress(OSError, ValueError, AttributeError):
                 stream.flush()

@@ -45,12 +45,17 @@ class Collector:
     counted, and `state_dict` still describes the run as it was before. No further tick is possible then.
     """
 
-    def __init__(self, envs: Envs, spec: EnvSpec, replay: Replay, seed: int, stop: Stop | None = None) -> None:
-        """`stop` says whether the run is to end, which turns a fault into Stopped."""
+    def __init__(
+        self, envs: Envs, spec: EnvSpec, replay: Replay, seed: int, *, stop: Stop | None = None, processes: int = 1
+    ) -> None:
+        """`stop` says whether the run is to end, which turns a fault into Stopped.
+
+        `processes` have a collector each and step at the same time: `env_steps` counts the steps of all, `episodes` its own.
+        """
         n = envs.num_envs
         self.env_steps = 0
         self.episodes = 0  # finished
-        self._envs, self._spec, self._replay = envs, spec, replay
+        self._envs, self._spec, self._replay, self._processes = envs, spec, replay, processes
         self._stepper = Stepper(envs, "environment", stop)
         self._blank = {
             name: np.zeros((n, *shape), dtype)
@@ -85,7 +90,7 @@ class Collector:
         current = {"reward": self._reward, "action": action, "is_first": self._is_first}
         stored = {name: np.asarray(values) for name, values in latents.items() if name in self._blank}
         self._replay.add({**self._blank, **self._observations, **current, **stored})
-        self.env_steps += len(done)
+        self.env_steps += len(done) * self._processes
         self._progress.advance(action, reward)
         self._reward = reward.astype(np.float32)
         self._observations, self._is_first = following, done

@@ -21,8 +21,10 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import jax
 import numpy as np
 
 from dreamerjax.core.errors import UserError
@@ -156,7 +158,11 @@ class CheckpointStore:
 
     def _open_manager(self, ocp: Any) -> Any:
         if self._manager is None:
+            alone = _alone(ocp)
+            self.directory.mkdir(parents=True, exist_ok=True)
             options = ocp.CheckpointManagerOptions(
+                create=False,
+                multiprocessing_options=alone,
                 max_to_keep=self._keep,
                 step_prefix=PREFIX,
                 step_format_fixed_length=DIGITS,
@@ -165,8 +171,9 @@ class CheckpointStore:
             )
             arrays = ocp.type_handlers.NumpyHandler(deepcopy_host_arrays=False)  # pack has copied them
             registry = ocp.type_handlers.create_type_handler_registry((np.ndarray, arrays))
-            handlers = {name: ocp.PyTreeCheckpointHandler(type_handler_registry=registry) for name in ("state", "replay")}
-            handlers["info"] = ocp.JsonCheckpointHandler()
+            trees = {"type_handler_registry": registry, "multiprocessing_options": alone}
+            handlers = {name: ocp.PyTreeCheckpointHandler(**trees) for name in ("state", "replay")}
+            handlers["info"] = ocp.JsonCheckpointHandler(multiprocessing_options=alone)
             self._manager = ocp.CheckpointManager(self.directory, options=options, item_handlers=handlers)
         return self._manager
 
@@ -196,7 +203,8 @@ class CheckpointStore:
 
     def _read_info(self, number: int) -> dict[str, Any]:
         ocp = _orbax()
-        with ocp.Checkpointer(ocp.JsonCheckpointHandler()) as checkpointer:
+        alone = {"multiprocessing_options": _alone(ocp)}
+        with ocp.Checkpointer(ocp.JsonCheckpointHandler(**alone), **alone) as checkpointer:
             info = checkpointer.restore(self._path(number) / "info")
         if "crc32" in info and info.get("layout") != LAYOUT:
             raise UserError(f"{self._path(number)} was written by another version of dreamerjax, which alone can read it")
@@ -207,7 +215,9 @@ class CheckpointStore:
 
     def _read_items(self, number: int, content: dict[str, Any], with_replay: bool) -> Restored:
         trees: dict[str, dict[str, Any]] = {}
-        with _orbax().PyTreeCheckpointer() as checkpointer:
+        ocp = _orbax()
+        alone = {"multiprocessing_options": _alone(ocp)}
+        with ocp.Checkpointer(ocp.PyTreeCheckpointHandler(**alone), **alone) as checkpointer:
             for name, entries in content["leaves"].items():
                 if name == "state" or with_replay:
                     trees[name] = unflatten(unpack(entries, checkpointer.restore(self._path(number) / name)["bytes"]))
@@ -227,7 +237,16 @@ def _orbax() -> Any:
 
     module = import_module("orbax.checkpoint")
     absl_logging.set_verbosity(absl_logging.FATAL)  # orbax logs what it also raises, with whole tracebacks
+    if jax.process_count() > 1:  # it lets the first process alone write NumPy arrays, which would be the same in all
+        handlers: Any = import_module("orbax.checkpoint._src.serialization.type_handlers")
+        handlers.multihost = SimpleNamespace(process_index=lambda: 0)
     return module
+
+
+def _alone(ocp: Any) -> Any:
+    """Where JAX has connected several processes, each saves and reads by itself; orbax would have them wait for each other."""
+    own = jax.process_index()
+    return ocp.options.MultiprocessingOptions(own, {own}, f"process_{own}")
 
 
 def _one_line(error: Exception) -> str:

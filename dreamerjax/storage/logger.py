@@ -123,6 +123,29 @@ class RunLogger:
                 events.close()
 
 
+class SilentLogger(RunLogger):
+    """Of a process that writes nothing, since another one does."""
+
+    def __init__(self) -> None:
+        """Opens nothing."""
+
+    def truncate_after(self, update: int, env_step: int) -> int:
+        """Nothing was logged."""
+        return 0
+
+    def scalars(self, step: int, values: Mapping[str, Any], *, updates: int) -> None:
+        """Writes nothing."""
+
+    def progress(self, step: int, updates: int) -> None:
+        """Shows nothing."""
+
+    def message(self, text: str) -> None:
+        """Prints nothing."""
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+
 class EventFile:
     """A TensorBoard event file, written in the calling thread: a full disk is an error here and not a lost thread."""
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
 
 import numpy as np
 
@@ -13,6 +15,7 @@ from dreamerjax.diagnostics.calibration import EPISODES, CalibrationReport
 from dreamerjax.envs import Purpose, episode_seed
 from dreamerjax.storage.logger import EPISODE_RETURN
 from dreamerjax.training import update_schedule
+from dreamerjax.training.counters import Counters
 from dreamerjax.training.evaluation import Acting
 from dreamerjax.training.run_state import RunState
 from dreamerjax.training.world import EVALUATION_SEED
@@ -41,8 +44,19 @@ def log_baseline(run: RunState) -> None:
 def evaluate(run: RunState) -> None:
     """Evaluate the averaged agent, greedy and sampled, log, keep the best checkpoint, and examine dreams if that is due.
 
+    The first of several processes does, and the others take over what it counts.
+
     Raises Stopped if the run is to end first: nothing is logged then, and the evaluation stays due.
     """
+
+    def work() -> dict[str, Any]:
+        _evaluate(run)
+        return asdict(run.counters)
+
+    run.counters.take(Counters.from_json(run.group.lead(work)))
+
+
+def _evaluate(run: RunState) -> None:
     config, counters, step = run.config, run.counters, run.env_steps
     seed = episode_seed(config.train.seed, Purpose.evaluation, EVALUATION_SEED, step)
     examined = update_schedule.crossed(counters.examined_step, step, config.monitor.dreams_every)
@@ -87,13 +101,13 @@ def log_calibration(run: RunState, found: CalibrationReport, played: Sequence[Pl
         f"step {step}: dreams promise a return of {gap['return_imagined']:.1f}, {gap['return_real']:.1f} follows; rank "
         f"correlation {gap['return_rank']:.2f}, worst step {gap['worst_step']:.0f}, KL {gap['kl']:.3f} nats"
     )
-    run.stop.look()
+    run.own_stop.look()
     title = f"{run.config.env.id}, {run.directory.path.name}, step {step}"
     for path in write_calibration(found, run.directory.media, step, title, run.config.env.frame_stack):
         if path.suffix == ".png":
             run.logger.events.image(step, f"gap/{path.stem.rpartition('_')[0]}", path.read_bytes())
     if run.config.monitor.dream_videos and found.open_loop is not None:
-        run.stop.look()
+        run.own_stop.look()
         film_dream(run, played[0], title)
 
 
@@ -104,12 +118,14 @@ def film_dream(run: RunState, episode: PlayedEpisode, title: str) -> None:
 
     env, step = run.config.env, run.env_steps
     dream = run.evaluator.watch(run.learner.averaged(), episode, step)
-    frames = run.stop.wait_for(draw_dream, dream, env.id, title, env.frame_stack)
+    frames = run.own_stop.wait_for(draw_dream, dream, env.id, title, env.frame_stack)
     write_video(frames, FPS, run.directory.media / f"dream_{step:09d}_sampled", "video/dream", step)
 
 
 def announce_resume(run: RunState, exact: bool, reason: str) -> None:
     """Say from where the run goes on, and whether it is bit for bit the run that was interrupted."""
+    if not run.group.first:
+        return
     where = f"resumed {run.directory.path} at environment step {run.env_steps}, update {run.counters.updates}"
     how = "exactly" if exact else f"continued, not exact: {reason}"
     run.logger.message(f"{where}: {how}")

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+import uuid
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, replace
 from typing import Any
 
@@ -32,22 +34,24 @@ from dreamerjax.core.files import read_json_object, write_text
 from dreamerjax.core.run_directory import RunDirectory, collect_meta
 from dreamerjax.core.stopping import Stop
 from dreamerjax.core.types import ActFunction
-from dreamerjax.data.collector import Collector
+from dreamerjax.data.collector import Collector, Episode
 from dreamerjax.diagnostics.collapse import CollapseWatch, watch_settings
 from dreamerjax.envs import Source, descriptions
 from dreamerjax.envs.random_rollouts import random_policy
 from dreamerjax.storage import compatibility
-from dreamerjax.storage.checkpoints import CheckpointStore, saved_in
-from dreamerjax.storage.logger import CHANGED, RunLogger, read_metrics
+from dreamerjax.storage.checkpoints import CheckpointStore, Restored, saved_in
+from dreamerjax.storage.logger import CHANGED, RunLogger, SilentLogger, read_metrics
 from dreamerjax.storage.sinks import chosen_sinks
 from dreamerjax.training import update_schedule
 from dreamerjax.training.counters import Counters, pace_of
 from dreamerjax.training.evaluation import Evaluator
+from dreamerjax.training.hosts import ALONE, Group
 from dreamerjax.training.runtime import Stopwatch, Trace
 from dreamerjax.training.warm_start import WarmStart, warm_start
 from dreamerjax.training.world import (
     ACTING_SEED,
     EVALUATION_SEED,
+    PROCESS_SEED,
     RANDOM_SEED,
     World,
     build_replay,
@@ -58,10 +62,10 @@ from dreamerjax.training.world import (
 LearnerOf = Callable[[World, TrainState], Learner | MemberLearner]
 
 
-def has_begun(directory: RunDirectory) -> bool:
-    """Whether there is something to go on from, or was: a run that came to its end is never begun anew."""
+def has_begun(directory: RunDirectory, shard: str, group: Group) -> bool:
+    """Whether each process has something to go on from, or had: a run that came to its end is never begun anew."""
     ended = read_json_object(directory.summary).get("outcome") in ("finished", "solved", "stopped")
-    return ended or bool(saved_in(directory.checkpoints / "latest"))
+    return all(group.gather(ended or bool(saved_in(directory.checkpoints / shard))))
 
 
 class RunState:
@@ -73,6 +77,7 @@ class RunState:
         directory: RunDirectory | None,
         stop: Stop,
         *,
+        group: Group = ALONE,
         source: Source | None = None,
         listener: Callable[[dict[str, float]], None] | None = None,
         learner_of: LearnerOf | None = None,
@@ -83,6 +88,7 @@ class RunState:
             config: of the run.
             directory: the one to continue; None makes a new one.
             stop: says whether the run is to end.
+            group: the processes that train together.
             source: of the environments, in place of `env.id`.
             listener: is told each line of metrics, with `env_step` and `update`.
             learner_of: makes the learner, by default one of its own.
@@ -90,44 +96,58 @@ class RunState:
         Raises UserError for an environment, device or directory that cannot be used.
         """
         sinks = chosen_sinks(config)  # before anything is made: a package may be missing
-        self.config, self.stop, self.source, self._listener = config, stop, source, listener
+        self.config, self.source, self._listener, self.group = config, source, listener, group
+        self.own_stop = stop  # of this process, which may break off what it does for itself alone
+        self.stop = stop if group.size == 1 else Stop()  # asked for when all have agreed on it
         self.started = time.monotonic()
         self.counters = Counters(pace=pace_of(config.train))
         self.stopwatch = Stopwatch()
         self.world = build_world(config, source, stop)
         self.family = compatibility.fingerprint(config, self.world.spec)
-        self.replay = build_replay(self.world)
-        began = directory is not None and has_begun(directory)
-        start = WarmStart(self.world.initial_state()) if began else warm_start(self.world, self.family)
+        families = group.gather(self.family)
+        for rank, family in enumerate(families):
+            compatibility.require_same(family, families[0], f"the environment of process {rank}")
+        self._session = group.lead(lambda: uuid.uuid4().hex)  # tells checkpoints of one step, made before and after a resume
+        seed = config.train.seed if group.first else derived_seed(config.train.seed, PROCESS_SEED + group.rank)
+        self.replay = build_replay(self.world, seed)
+        self.ready = False  # whether every process has a sequence to learn from
+        shard = "latest" if group.first else f"process_{group.rank}"
+        self._begun = directory is not None and has_begun(directory, shard, group)
+        start = WarmStart(self.world.initial_state()) if self._begun else warm_start(self.world, self.family)
         self._given = start.policy  # acting parameters that this run does not train
         self.directory = directory or self._new_run(start.source)
-        self.logger = RunLogger(self.directory.path, total_steps=update_schedule.last_step(config.train), sinks=sinks)
+        total = update_schedule.last_step(config.train)
+        self.logger = RunLogger(self.directory.path, total_steps=total, sinks=sinks) if group.first else SilentLogger()
         self.logger.message(descriptions.summary(self.world.spec))
         for text in self.world.remarks:
             self.logger.message(f"remark: {text}")
         for text in update_schedule.obstacles(config):
             self.logger.message(f"warning: {text}")
-        profiled = range(config.profile_start, config.profile_start + config.profile_updates) if config.profile else range(0)
+        profiles = config.profile and group.first
+        profiled = range(config.profile_start, config.profile_start + config.profile_updates) if profiles else range(0)
         self.trace = Trace(self.directory.path / "profile", profiled.start, profiled.stop, self.logger.message)
-        self.latest = CheckpointStore(self.directory.checkpoints / "latest", config.run.checkpoints_to_keep)
+        # Of several processes some may have written the newest when all are killed: then the one before is needed.
+        keep = config.run.checkpoints_to_keep if group.size == 1 else max(2, config.run.checkpoints_to_keep)
+        self.latest = CheckpointStore(self.directory.checkpoints / shard, keep)
         self.best = CheckpointStore(self.directory.checkpoints / "best", 1)
-        self.collector = Collector(self.world.envs, self.world.spec, self.replay, config.train.seed, stop)
-        self.random = np.random.Generator(np.random.PCG64((config.train.seed, RANDOM_SEED)))
+        self.collector = Collector(self.world.envs, self.world.spec, self.replay, seed, stop=self.stop, processes=group.size)
+        self.random = np.random.Generator(np.random.PCG64((seed, RANDOM_SEED)))
         self.random_policy = random_policy(self.world.spec.action, self.random)
         self._learner_of = learner_of or World.learner
         self.learner = self._learner_of(self.world, start.state)
-        acting, seed = self._given or self.learner.acting, derived_seed(config.train.seed, ACTING_SEED)
-        self.policy = Policy(self.world.networks, acting, config.env.num_envs, seed, greedy=False)
+        acting = self._given or self.learner.acting
+        self.policy = Policy(self.world.networks, acting, config.env.num_envs, derived_seed(seed, ACTING_SEED), greedy=False)
         self._hyper = hyper_from_config(config)
         self.watch = self._new_watch()
         world, seed = self.world, derived_seed(config.train.seed, EVALUATION_SEED)
-        self.evaluator = Evaluator(config, world.networks, seed, stop, source=source)
+        self.evaluator = Evaluator(config, world.networks, seed, self.own_stop, source=source)
         self._make_evaluation_envs()
 
     def _make_evaluation_envs(self) -> None:
         """Now rather than after hours: where the environment exists only once, evaluations are played in the training's."""
         train = self.config.train
-        if not (self.evaluates and train.eval_every and update_schedule.last_step(train) > train.random_steps):
+        evaluates = self.evaluates and self.group.first and train.eval_every
+        if not (evaluates and update_schedule.last_step(train) > train.random_steps):
             return
         try:
             self.evaluator.make(train.eval_episodes)
@@ -136,8 +156,14 @@ class RunState:
             self.logger.message(f"evaluations are played in the training's environments, between its episodes: {error}")
 
     def _new_run(self, source: dict[str, Any] | None) -> RunDirectory:
+        """Made by the first process. Raises UserError in another that does not see it."""
+        mine = self._make_run(source) if self.group.first else None
+        made = self.group.gather(str(mine.path) if mine else "")[0]
+        return mine or RunDirectory.open(made)
+
+    def _make_run(self, source: dict[str, Any] | None) -> RunDirectory:
         config, world = self.config, self.world
-        meta = {"source": source} | collect_meta(
+        meta = {"source": source, "processes": self.group.size} | collect_meta(
             hypothesis=config.run.hypothesis,
             primary_metric=config.run.primary_metric,
             family=self.family,
@@ -178,7 +204,7 @@ class RunState:
     def due(self) -> update_schedule.Plan | None:
         """What the update that is due now trains; None if none is due."""
         config, counters = self.config, self.counters
-        if self.env_steps < config.train.random_steps or not self.replay.ready():
+        if self.env_steps < config.train.random_steps or not self.ready:
             return None
         plan = update_schedule.plan(config, counters.pacing, self.env_steps, counters.best_return)
         owed = update_schedule.updates_due(config.train, self.env_steps, counters.owed_updates)
@@ -193,6 +219,8 @@ class RunState:
 
     def record(self, values: Mapping[str, float], step: int | None = None) -> None:
         """Log metrics at an environment step, by default the present one, and say what the collapse watch finds in them."""
+        if not self.group.first:
+            return
         step, updates = self.env_steps if step is None else step, self.counters.updates
         self.logger.scalars(step, values, updates=updates)
         for finding in self.watch.observe({**values, "env_step": step, "update": updates}):
@@ -201,6 +229,19 @@ class RunState:
             self.logger.events.text(step, "findings", text)
         if self._listener is not None:
             self._listener({**values, "env_step": step, "update": updates})
+
+    def agree(self, episodes: Sequence[Episode]) -> list[Episode]:
+        """After a step of every process: the episodes that ended in any; now all know whether one is to stop."""
+        own: dict[str, Any] = {"stop": self.own_stop.requested, "ready": self.replay.ready()}
+        said = self.group.gather(own | {"episodes": [asdict(episode) for episode in episodes]})
+        self.stop.requested = any(one["stop"] for one in said)
+        self.ready = all(one["ready"] for one in said)
+        return [Episode(**episode) for one in said for episode in one["episodes"]]
+
+    @property
+    def batch_size(self) -> int:
+        """Sequences of a batch that are this process's."""
+        return self.config.train.batch_size // self.group.size
 
     @property
     def env_steps(self) -> int:
@@ -219,17 +260,27 @@ class RunState:
         return wanted is not None and best is not None and best >= wanted
 
     def save(self, store: CheckpointStore, *, with_replay: bool) -> None:
-        """Write a checkpoint in the background: all that `restore` needs to go on bit for bit."""
+        """Write a checkpoint in the background: all that `restore` needs to go on bit for bit.
+
+        Of several processes, the first writes what all have in common, and each what it has alone.
+        """
+        if with_replay:
+            store.wait()
+            self.group.gather(None)  # the one before is on every process's disk
         collector, collector_info = self.collector.state_dict()
         replay, replay_info = self.replay.state_dict() if with_replay else (None, {})
-        info = {
+        info: dict[str, Any] = {
             "family": self.family,
             "counters": asdict(self.counters) | {"seconds": self.seconds},
             "collector": collector_info,
             "replay": replay_info,
             "random": self.random.bit_generator.state,
         }
-        arrays = {"train": state_to_dict(self.learner.state()), "policy": self.policy.state_dict(), "collector": collector}
+        if self.group.size > 1:
+            info["session"] = self._session
+        arrays = {"policy": self.policy.state_dict(), "collector": collector}
+        if self.group.first:
+            arrays["train"] = state_to_dict(self.learner.state())
         if self._given is not None:
             arrays["given_policy"] = self._given
         elif self.policy.params is not self.learner.acting:  # in the middle of a round
@@ -244,16 +295,19 @@ class RunState:
         Raises UserError if there is no undamaged one or it is of another family.
         """
         path = str(self.directory.path)
-        if not has_begun(self.directory):
+        if (saved := self.directory.meta.get("processes", 1)) != self.group.size:
+            were = f"run {path} was trained by {saved} process{'es' if saved > 1 else ''} and goes on with as many"
+            raise UserError(f"{were}: parallel.processes={saved}, not {self.group.size}")
+        if not self._begun:
             family = self.directory.meta.get("family")
             compatibility.require_same(family if isinstance(family, dict) else {}, self.family, path)
             self._go_on()
             return True, ""
-        restored = self.latest.restore()
+        restored, state = self._newest()
         compatibility.require_same(restored.info["family"], self.family, path)
         if restored.replay is None:
             raise UserError(f"the checkpoint in {self.latest.directory} has no replay", exit_code=1)
-        self.learner = self._learner_of(self.world, state_from_dict(restored.arrays["train"], self.learner.state()))
+        self.learner = self._learner_of(self.world, state_from_dict(state, self.learner.state()))
         self.replay.load_state_dict(restored.replay, restored.info["replay"])
         self.random.bit_generator.state = restored.info["random"]
         if given := restored.arrays.get("given_policy"):
@@ -267,13 +321,41 @@ class RunState:
         if self.counters.fault is not None:
             exact, reason = False, f"the run was saved after a fault in the middle of a step: {self.counters.fault}"
             self.counters.fault = None
+        reasons = self.group.gather("" if exact else reason)
         self._go_on()
-        return exact, reason
+        return not any(reasons), "; ".join(filter(None, reasons))
 
     def _go_on(self) -> None:
-        """Let metrics, pace and configuration be those of the environment step that the run is at."""
-        self.logger.truncate_after(self.counters.updates, self.env_steps)
+        """Let pace, metrics and configuration be those of the environment step that the run is at."""
+        self.agree([])
         self.counters.keep_pace(self.config.train, self.env_steps)
+        if self.group.first:
+            self._go_on_writing()
+
+    def _newest(self) -> tuple[Restored, dict[str, Any]]:
+        """The newest undamaged checkpoint that all processes have, and the training state in it."""
+        if self.group.size == 1:
+            restored = self.latest.restore()
+            return restored, restored.arrays["train"]
+        held = self.group.gather(self.latest.steps())
+        common = CheckpointStore(self.directory.checkpoints / "latest", 1)
+        for step in sorted(set[int](held[0]).intersection(*held), reverse=True):
+            found: tuple[Restored, dict[str, Any]] | None = None
+            with suppress(UserError):  # damaged, which is logged
+                restored = self.latest.restore(step)
+                whole = restored if self.group.first else common.restore(step, with_replay=False)
+                found = restored, whole.arrays["train"]
+            saved = self.group.gather(found and found[0].info["session"])
+            if found is not None and saved.count(saved[0]) == len(saved):
+                return found
+        steps = "; ".join(f"process {rank}: {', '.join(map(str, steps)) or 'none'}" for rank, steps in enumerate(held))
+        raise UserError(
+            f"no undamaged checkpoint that all processes have in {self.directory.checkpoints}: {steps}", exit_code=1
+        )
+
+    def _go_on_writing(self) -> None:
+        """Forget what was logged after the checkpoint, and say what has changed in the configuration."""
+        self.logger.truncate_after(self.counters.updates, self.env_steps)
         self._say_changes()
         self.watch = self._new_watch()
         for record in read_metrics(self.directory.metrics):

@@ -201,6 +201,16 @@ def crossed(before: int, now: int, every: int) -> bool:
     return every > 0 and now // every > before // every
 
 
+def processes(config: Config) -> int:
+    """How many processes train together."""
+    return max(1, config.parallel.processes)
+
+
+def all_streams(config: Config) -> int:
+    """Environments that are stepped side by side, those of all processes together."""
+    return config.env.num_envs * processes(config)
+
+
 def update_rate(config: TrainConfig) -> float:
     """Updates per environment step: the train ratio over the steps that one update replays."""
     return config.train_ratio / (config.batch_size * config.batch_length)
@@ -213,15 +223,15 @@ def last_step(config: TrainConfig) -> int:
 
 def obstacles(config: Config) -> Iterator[str]:
     """Why the run will learn nothing, or never be solved, as far as the configuration tells; each names the key to change."""
-    train, streams = config.train, config.env.num_envs
+    train, streams = config.train, all_streams(config)
     steps = last_step(train)
     each = -(-steps // streams)
     if steps <= train.random_steps:
         yield f"no update will be made: train.steps={steps} end with the train.random_steps={train.random_steps}"
     elif each < train.batch_length:
         yield (
-            f"no update will be made: {steps} steps are {each} in each of env.num_envs={streams} environments, "
-            f"and a sequence needs train.batch_length={train.batch_length}"
+            f"no update will be made: {steps} steps are {each} in each of {streams} environments "
+            f"(env.num_envs={config.env.num_envs}), and a sequence needs train.batch_length={train.batch_length}"
         )
     elif (steps - train.random_steps) * update_rate(train) < train.updates_per_call:
         yield (

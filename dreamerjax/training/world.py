@@ -18,9 +18,10 @@ from dreamerjax.data.replay import Field, Replay, Sample
 from dreamerjax.envs import Envs, Source, env_spec, make_vector_env
 from dreamerjax.networks.build import Networks, build_networks
 from dreamerjax.training.runtime import single_precision
-from dreamerjax.training.update_schedule import last_step
+from dreamerjax.training.update_schedule import all_streams, last_step, processes
 
 ACTING_SEED, EVALUATION_SEED, RANDOM_SEED, REPLAY_SEED = range(1, 5)  # streams of randomness, next to the learner's
+PROCESS_SEED = 1_000  # and from there on, the seed of each further process
 
 
 @dataclass(frozen=True)
@@ -65,7 +66,7 @@ def build_world(config: Config, source: Source | None = None, stop: Stop | None 
     return World(config, envs, spec, build_networks(spec, config.model), devices)
 
 
-def build_replay(world: World) -> Replay:
+def build_replay(world: World, seed: int) -> Replay:
     """An empty replay for a world's records, with room for latents if sequences start from stored ones."""
     config, latents = world.config, {}
     if config.replay.context:
@@ -79,18 +80,18 @@ def build_replay(world: World) -> Replay:
         config.train.batch_length,
         context_fields=("action", *latents),
         online=config.replay.online,
-        seed=derived_seed(config.train.seed, REPLAY_SEED),
+        seed=derived_seed(seed, REPLAY_SEED),
     )
 
 
 def most_records(config: Config) -> int:
-    """Records that the replay holds: its capacity, or less if the run cannot fill it.
+    """Records that a process's replay holds: its share of the capacity, or less if the run cannot fill it.
 
     Every step leaves one record, and every episode, of one step at least, one more.
     """
     streams, slack = config.env.num_envs, config.train.batch_length + 1
-    ticks = -(-last_step(config.train) // streams)
-    return min(config.replay.capacity, streams * (2 * ticks + slack))
+    ticks = -(-last_step(config.train) // all_streams(config))
+    return min(config.replay.capacity // processes(config), streams * (2 * ticks + slack))
 
 
 def replay_batch(spec: EnvSpec, sample: Sample) -> Batch:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import chex
 import jax
@@ -152,3 +153,22 @@ def test_devices_are_chosen_so_that_the_batch_divides() -> None:
         choose_devices(3, 6)
     with pytest.raises(UserError, match=r"train\.batch_size=3 does not divide over parallel\.devices=2"):
         choose_devices(2, 3)
+
+
+def test_devices_of_several_processes_are_chosen_alike(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Three devices in one process, two in the other: each gives as many, in the order of the processes."""
+    places = [(0, 0), (0, 1), (0, 2), (1, 0), (1, 1)]
+    devices = [SimpleNamespace(process_index=process, platform="gpu", number=number) for process, number in places]
+    monkeypatch.setattr(jax, "devices", lambda: devices)
+    monkeypatch.setattr(jax, "local_devices", lambda: devices[:3])
+    monkeypatch.setattr(jax, "process_count", lambda: 2)
+
+    def chosen(count: int, batch_size: int) -> list[tuple[int, int]]:
+        return [(device.process_index, cast(Any, device).number) for device in choose_devices(count, batch_size)]
+
+    assert chosen(0, 8) == chosen(2, 4) == [(0, 0), (0, 1), (1, 0), (1, 1)]
+    assert chosen(0, 6) == chosen(1, 8) == [(0, 0), (1, 0)]
+    with pytest.raises(UserError, match=r"parallel\.devices=3, but JAX sees 2 \(gpu\) in process 1; use 0 to 2"):
+        choose_devices(3, 12)
+    with pytest.raises(UserError, match=r"train\.batch_size=6 does not divide over parallel\.devices=2 in each of 2 processes"):
+        choose_devices(2, 6)
