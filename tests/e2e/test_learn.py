@@ -122,6 +122,7 @@ def boom() -> Any:
         ("CartPole-v1", {"train.batch_length": 1}, r"train.batch_length must be at least 2, not 1"),
         ("CartPole-v1", {"size": "huge"}, r"size=huge: no such option"),
         ("CartPole-v1", {"resume": "nowhere"}, r"no run at nowhere"),
+        ("CartPole-v1", {"population.seeds": [0, 1]}, r"population.* asks for several runs"),
         ("CartPole-v1", {"config": load_config(), "size": "tiny"}, r"size= cannot be combined with config="),
     ],
 )
