@@ -10,6 +10,7 @@ import chex
 import jax
 import jax.numpy as jnp
 import optax
+from jax.flatten_util import ravel_pytree
 
 from dreamerjax.agent import action_distribution
 from dreamerjax.agent.losses import Losses, UpdateInputs, all_losses
@@ -56,7 +57,8 @@ def train_step(
     gradients, found = jax.grad(total, has_aux=True)(trained)
     metrics = found.metrics | {f"loss/{name}": value for name, value in found.parts.items()}
     if axis_name is not None:
-        gradients, metrics = jax.lax.pmean((gradients, metrics), axis_name)
+        flat, restore = ravel_pytree((gradients, metrics))  # between processes, each array by itself would be a message
+        gradients, metrics = restore(jax.lax.pmean(flat, axis_name))
     params, optimizer, norms = apply_gradients(hyper, state, gradients)
     slow_critic = state.slow_critic
     if "critic" in trained:
