@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Callable
 from typing import Any
 
 import chex
@@ -57,8 +58,11 @@ def train_step(
     gradients, found = jax.grad(total, has_aux=True)(trained)
     metrics = found.metrics | {f"loss/{name}": value for name, value in found.parts.items()}
     if axis_name is not None:
-        flat, restore = ravel_pytree((gradients, metrics))  # between processes, each array by itself would be a message
-        gradients, metrics = restore(jax.lax.pmean(flat, axis_name))
+        averaged: Any = (gradients, metrics)
+        restore: Callable[[Any], Any] = lambda same: same  # noqa: E731
+        if jax.process_count() > 1:  # each array by itself would be a message
+            averaged, restore = ravel_pytree(averaged)
+        gradients, metrics = restore(jax.lax.pmean(averaged, axis_name))
     params, optimizer, norms = apply_gradients(hyper, state, gradients)
     slow_critic = state.slow_critic
     if "critic" in trained:
