@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 import uuid
+import zlib
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, replace
@@ -30,7 +31,7 @@ from dreamerjax.config.flat import flatten, walk
 from dreamerjax.config.keys import written
 from dreamerjax.config.schema import Config, Mode
 from dreamerjax.core.errors import UserError
-from dreamerjax.core.files import read_json_object, write_text
+from dreamerjax.core.files import file_faults, read_json_object, write_text
 from dreamerjax.core.run_directory import RunDirectory, collect_meta
 from dreamerjax.core.stopping import Stop
 from dreamerjax.core.types import ActFunction
@@ -281,6 +282,7 @@ class RunState:
         arrays = {"policy": self.policy.state_dict(), "collector": collector}
         if self.group.first:
             arrays["train"] = state_to_dict(self.learner.state())
+            info["files"] = self._files()
         if self._given is not None:
             arrays["given_policy"] = self._given
         elif self.policy.params is not self.learner.acting:  # in the middle of a round
@@ -305,6 +307,8 @@ class RunState:
             return True, ""
         restored, state = self._newest()
         compatibility.require_same(restored.info["family"], self.family, path)
+        if files := restored.info.get("files"):
+            self._compare(files)
         if restored.replay is None:
             raise UserError(f"the checkpoint in {self.latest.directory} has no replay", exit_code=1)
         self.learner = self._learner_of(self.world, state_from_dict(state, self.learner.state()))
@@ -324,6 +328,20 @@ class RunState:
         reasons = self.group.gather("" if exact else reason)
         self._go_on()
         return not any(reasons), "; ".join(filter(None, reasons))
+
+    def _files(self, logged: int | None = None) -> dict[str, list[int]]:
+        """Length and checksum of the files that a resumed run goes by; of metrics.jsonl so many bytes, by default all."""
+        config, metrics = self.directory.config_path, self.directory.metrics
+        with file_faults(self.directory.path):
+            contents = {config.name: config.read_bytes(), metrics.name: metrics.read_bytes()[:logged]}
+        return {name: [len(content), zlib.crc32(content)] for name, content in contents.items()}
+
+    def _compare(self, saved: dict[str, list[int]]) -> None:
+        """Say which of them are not what they were when the checkpoint was made."""
+        now = self._files(saved[self.directory.metrics.name][0])
+        for name, mark in saved.items():
+            if now[name] != mark:
+                self.logger.message(f"warning: {name} is not as it was when the checkpoint was made; it counts as it is now")
 
     def _go_on(self) -> None:
         """Let pace, metrics and configuration be those of the environment step that the run is at."""

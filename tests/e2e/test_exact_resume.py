@@ -6,6 +6,7 @@ import json
 import logging
 import shutil
 import signal
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast
 
@@ -149,6 +150,27 @@ def test_without_an_undamaged_checkpoint_nothing_changes(copy: Path, capsys: pyt
     assert trials.resume_here(copy) == 1
     assert_one_line(capsys.readouterr().err, "no undamaged checkpoint")
     assert trials.content(copy) == before
+
+
+@pytest.mark.parametrize(
+    ("file", "change"),
+    [
+        ("config.yaml", lambda text: text.replace("  seed: 0", "  seed: 1", 1)),
+        ("metrics.jsonl", lambda text: text.replace("1", "2", 1)),
+        ("metrics.jsonl", lambda text: text[: len(text) // 2]),
+    ],
+)
+def test_a_changed_file_is_said(
+    copy: Path, capsys: pytest.CaptureFixture[str], file: str, change: Callable[[str], str]
+) -> None:
+    path = copy / file
+    changed = change(path.read_text())
+    assert changed != path.read_text()
+    path.write_text(changed)
+    assert trials.resume_here(copy, "train.steps=140") == 0
+    assert f"warning: {file} is not as it was when the checkpoint was made" in capsys.readouterr().out
+    assert trials.resume_here(copy) == 0
+    assert "warning: " not in capsys.readouterr().out
 
 
 def test_a_finished_run_without_any_checkpoint(copy: Path, capsys: pytest.CaptureFixture[str]) -> None:

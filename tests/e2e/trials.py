@@ -141,4 +141,4 @@ def assert_same_run(one: Path, other: Path) -> None:
 
 def _without_clock(info: Mapping[str, Any]) -> dict[str, Any]:
     counters = {key: value for key, value in info["counters"].items() if "seconds" not in key}
-    return {**info, "counters": counters, "session": None}
+    return {**info, "counters": counters, "session": None, "files": None}  # the checksums of files tell the time
