@@ -7,6 +7,7 @@ import os
 import platform
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -21,6 +22,8 @@ from dreamerjax.core.errors import UserError
 from dreamerjax.core.files import file_faults, read_json_object, user_path, write_json, write_text
 
 KIND = "dreamerjax run"  # meta.json's `kind`: tells a run from any other directory
+ZOO = "zoo:"  # before the name of an agent that comes with the package
+_ZOO = Path(__file__).resolve().parent.parent / "zoo"
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "numpy", "gymnasium", "orbax-checkpoint", "dreamerjax")
 
 
@@ -183,13 +186,15 @@ class RunDirectory:
 
 
 def find_run(path: str | Path, root: str | Path = "runs") -> Path:
-    """The directory of a run named by path, by its id under `root`, or as `latest`.
+    """The directory of a run named by path, by its id under `root`, as `latest`, or as `zoo:NAME`.
 
     Raises:
         UserError: nothing is there, or what is there is not a run.
     """
     if str(path) == "latest":
         return _latest(user_path(root))
+    if str(path).startswith(ZOO):
+        return _from_zoo(str(path).removeprefix(ZOO), user_path(root))
     candidates = [user_path(path), user_path(root) / path]
     found = next((candidate for candidate in candidates if candidate.is_dir()), None)
     if found is None:
@@ -197,6 +202,18 @@ def find_run(path: str | Path, root: str | Path = "runs") -> Path:
     if not _is_run(found):
         raise UserError(f"{found} is not a dreamerjax run: it has no config.yaml and meta.json written by one")
     return found
+
+
+def _from_zoo(name: str, root: Path) -> Path:
+    """A trained agent that comes with the package, copied to below `root`, where what is learned of it may be written."""
+    names = sorted(agent.name for agent in _ZOO.iterdir() if _is_run(agent))
+    if name not in names:
+        raise UserError(f"{ZOO}{name}: no such agent; there are {', '.join(f'{ZOO}{known}' for known in names)}")
+    copy = root / f"zoo_{name}"
+    if not _is_run(copy):
+        with file_faults(copy):
+            shutil.copytree(_ZOO / name, copy, dirs_exist_ok=True)
+    return copy
 
 
 def run_around(file: Path) -> Path | None:

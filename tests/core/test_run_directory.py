@@ -100,6 +100,15 @@ def _foreign(path: Path, meta: str) -> None:
     (path / "meta.json").write_text(meta)
 
 
+def test_an_agent_of_the_zoo_is_copied_to_where_runs_are(tmp_path: Path) -> None:
+    for _ in range(2):  # the second time it is there
+        assert find_run("zoo:reacher_easy", tmp_path) == tmp_path / "zoo_reacher_easy"
+    with pytest.raises(UserError, match=r"zoo:nope: no such agent; there are .*zoo:reacher_easy"):
+        find_run("zoo:nope", tmp_path)
+    with pytest.raises(UserError, match="no such agent"):
+        find_run("zoo:../zoo/reacher_easy", tmp_path)
+
+
 def test_no_latest_run_is_one_line(tmp_path: Path) -> None:
     for root in (tmp_path, tmp_path / "missing"):
         with pytest.raises(UserError, match=re.escape(f"no run under {root}/")):

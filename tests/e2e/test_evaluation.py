@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from dreamerjax import evaluate
+from dreamerjax import evaluate, train
 from dreamerjax.config.cli import main
 from dreamerjax.visualization.video import count_frames, has_mp4
 from tests.e2e import trials
@@ -52,6 +52,16 @@ def test_command(cartpole: Cartpole, evaluated: subprocess.CompletedProcess[str]
         f"std {returns.std():.2f}, min {returns.min():.2f}, max {returns.max():.2f}"
     ) in evaluated.stdout
     assert f"CartPole-v1, greedy policy of {run}, latest checkpoint (environment step 120)" in evaluated.stdout
+
+
+def test_an_agent_of_the_zoo_by_its_name_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert evaluate_here("zoo:cartpole", "episodes=5") == 0
+    assert json.loads(Path("runs/zoo_cartpole/evaluation_latest_greedy.json").read_text())["return_mean"] > 440
+    assert main(train.run, ["resume=zoo:cartpole"]) == 1
+    assert "has no replay" in capsys.readouterr().err
 
 
 def test_the_number_of_devices_and_streams_changes_nothing(
