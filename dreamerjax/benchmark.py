@@ -26,6 +26,7 @@ from dreamerjax.agent.state import Batch, TrainState, hyper_from_config, options
 from dreamerjax.config.cli import load_config
 from dreamerjax.config.completion import complete
 from dreamerjax.config.schema import EnvConfig
+from dreamerjax.core.console import Parser
 from dreamerjax.core.machine import machine, peak_memory_mb
 from dreamerjax.data.collector import Collector
 from dreamerjax.envs import make_env
@@ -188,7 +189,7 @@ def print_table(rows: Sequence[dict[str, Any]]) -> None:
 
 def parser() -> argparse.ArgumentParser:
     """The command line's grammar."""
-    made = argparse.ArgumentParser(prog="python -m dreamerjax.benchmark", description=(__doc__ or "").splitlines()[0])
+    made = Parser(prog="python -m dreamerjax.benchmark", description=(__doc__ or "").splitlines()[0])
     made.add_argument("--presets", nargs="+", choices=PRESETS, default=list(PRESETS))
     made.add_argument("--updates", type=int, default=20, help="timed updates per preset; the median is reported")
     made.add_argument("--devices", type=int, default=0, help="0: one virtual device per core, or all accelerators")

@@ -16,13 +16,13 @@ from rich.markup import escape
 from rich.table import Table
 
 from dreamerjax.config.completion import complete
-from dreamerjax.core.console import say
+from dreamerjax.core.console import Parser, say
 from dreamerjax.core.errors import UserError
 from dreamerjax.core.files import user_path, write_text
 from dreamerjax.core.run_directory import RunDirectory
-from dreamerjax.experiment.compare import compare_runs
+from dreamerjax.experiment.compare import ComparedArm, compare_runs
 from dreamerjax.experiment.compare import show as arms_table
-from dreamerjax.experiment.design import Budget
+from dreamerjax.experiment.design import Budget, Metric
 from dreamerjax.report import charts, words
 from dreamerjax.report.glossary import Glossary, metrics_page, read_glossary
 from dreamerjax.report.page import TEMPLATES
@@ -135,19 +135,21 @@ def show(comparison: Comparison, console: Console) -> None:
         console.print(f"note: {note}", markup=False)
 
 
-def show_seeds(comparison: Comparison, options: argparse.Namespace, console: Console) -> None:
-    """Prints what seeds of one setting have in common and how settings differ, where there are seeds or `options` asks."""
+def read_seeds(comparison: Comparison, options: argparse.Namespace) -> tuple[list[ComparedArm], Metric] | str | None:
+    """What seeds of one setting have in common, and how settings differ, where there are seeds or `options` asks; or why not.
+
+    Raises UserError where `options` asks for what cannot be had.
+    """
     settings = {tuple((key, run.config.get(key)) for key in comparison.differences if key != SEED) for run in comparison.runs}
     asked = options.at is not None or options.metric != GREEDY
     if not asked and len(settings) == len(comparison.runs):
-        return
+        return None
     try:
-        arms = compare_runs(options.runs, options.root, options.metric, at=options.at, budget=Budget[options.budget])
-        arms_table(*arms, console)
+        return compare_runs(options.runs, options.root, options.metric, at=options.at, budget=Budget[options.budget])
     except UserError as error:
         if asked:
             raise
-        console.print(f"note: seeds are not put together: {error}", markup=False)
+        return str(error)
 
 
 def _curves(runs: Sequence[RunReading]) -> list[str]:
@@ -190,7 +192,7 @@ def render(comparison: Comparison, glossary: Glossary) -> str:
 
 def parser() -> argparse.ArgumentParser:
     """The command line's grammar."""
-    made = argparse.ArgumentParser(prog="python -m dreamerjax.compare", description=(__doc__ or "").splitlines()[0])
+    made = Parser(prog="python -m dreamerjax.compare", description=(__doc__ or "").splitlines()[0])
     made.add_argument("runs", nargs="*", metavar="RUN", help="run directories, their names under --root, or latest")
     made.add_argument("--root", type=user_path, default=Path("runs"), help="where runs lie (default: runs)")
     made.add_argument("--output", type=user_path, help="HTML file; by default compare.html beside the first run")
@@ -209,9 +211,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         options = parser().parse_args(argv)
         comparison = read_comparison(options.runs, options.root)
         output = options.output or comparison.runs[0].directory.path.resolve().parent / "compare.html"
-        console = Console()
+        seeds, console = read_seeds(comparison, options), Console()
         show(comparison, console)
-        show_seeds(comparison, options, console)
+        if isinstance(seeds, str):
+            console.print(f"note: seeds are not put together: {seeds}", markup=False)
+        elif seeds is not None:
+            arms_table(*seeds, console)
         write_text(output, render(comparison, read_glossary(metrics_page())))
         say(str(output))
     except UserError as error:

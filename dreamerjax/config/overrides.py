@@ -66,7 +66,7 @@ def _normalise_one(text: str, types: dict[str, Any], groups: dict[str, bool], sw
     if not key.strip():
         raise UserError(f"cannot read the argument {text!r}: write key=value")
     if text.startswith("~") and not any(is_open(types.get(name)) for name in (key, *parents(key))):
-        raise UserError(f"{key} cannot be removed; set it with {key}=...")
+        raise UserError(f"{key} cannot be removed; set it with {key}=...") if key in types else unknown_key(key, types, groups)
     match = _OVERRIDE.fullmatch(text)
     if match is None or text.startswith("-"):
         return text

@@ -7,6 +7,7 @@ from typing import Any
 
 from dreamerjax.config.flat import flatten, key_types, walk
 from dreamerjax.config.keys import written
+from dreamerjax.config.overrides import unknown_key
 from dreamerjax.config.schema import Config, PopulationConfig
 from dreamerjax.core.errors import UserError
 
@@ -92,6 +93,8 @@ def shared(config: Config) -> dict[str, Any]:
 def _full(key: str) -> str:
     """The key as the schema has it. Raises UserError unless it is one that members may differ in."""
     key = f"{key}_" if f"{key}_" in key_types(Config) else key
+    if key not in key_types(Config):
+        raise unknown_key(f"population.vary: {key}", key_types(Config))
     if key not in (SEED, NAME, *TRACED):
         short = ", ".join(sorted(name for name in TRACED if not name.startswith(("optim.", "loss.scales."))))
         raise UserError(

@@ -1,11 +1,12 @@
-"""Printing where nobody may be listening any more."""
+"""Printing where nobody may be listening any more, and command lines that are read."""
 
 from __future__ import annotations
 
+import argparse
 import os
 import sys
 from contextlib import suppress
-from typing import TextIO
+from typing import NoReturn, TextIO
 
 
 def say(text: str, stream: TextIO | None = None) -> bool:
@@ -23,3 +24,11 @@ def say(text: str, stream: TextIO | None = None) -> bool:
             os.close(nowhere)
         return False
     return True
+
+
+class Parser(argparse.ArgumentParser):
+    """One that answers a wrong command line with one line, not with its usage too."""
+
+    def error(self, message: str) -> NoReturn:
+        """Ends the program with exit code 2."""
+        self.exit(2, f"error: {message}; --help tells what is valid\n")

@@ -50,6 +50,10 @@ def meet(place: Place, wishes: Mapping[str, Any], limit: float = LIMIT) -> None:
         UserError: on every process that is there: not all came in time, two have the same number, they want different
             things, or the address cannot be used.
     """
+    try:
+        socket.getaddrinfo(place.host, place.port)
+    except OSError as error:
+        raise UserError(f"parallel.coordinator={place.address}: no such host: {error.strerror or error}") from error
     deadline = time.monotonic() + limit
     if place.process == 0:
         _receive(place, wishes, deadline, limit)

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from dreamerjax.config.completion import complete
-from dreamerjax.core.console import say
+from dreamerjax.core.console import Parser, say
 from dreamerjax.core.errors import UserError
 from dreamerjax.core.files import read_json_object, user_path
 from dreamerjax.experiment import spec
@@ -79,7 +79,7 @@ def report(options: argparse.Namespace) -> None:
 
 def parser() -> argparse.ArgumentParser:
     """The command line's grammar."""
-    top = argparse.ArgumentParser(prog="python -m dreamerjax.experiment", description=(__doc__ or "").splitlines()[0])
+    top = Parser(prog="python -m dreamerjax.experiment", description=(__doc__ or "").splitlines()[0])
     commands = top.add_subparsers(required=True, metavar="COMMAND")
 
     def command(name: str, function: object, text: str) -> argparse.ArgumentParser:

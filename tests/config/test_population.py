@@ -100,7 +100,7 @@ def test_names_tell_members_apart_or_are_given() -> None:
         (["population.vary.train.batch_size=[8,16]"], "train.batch_size is no traced number"),
         (
             ["population.vary.optim.lr=[8,16]"],
-            "optim.lr is no traced number, so members cannot differ in it; those are optim.*",
+            "unknown key population.vary: optim.lr; did you mean optim.model_lr or optim.actor_lr",
         ),
         (["population.seeds=0,1", "population.vary.train.seed=[2,3]"], "train.seed stands in population.seeds already"),
         (["population.seeds=0,1", "jit=false"], "jit=false cannot train a population"),

@@ -67,3 +67,8 @@ def test_nobody_listens() -> None:
 def test_the_port_is_taken() -> None:
     with socket.create_server(("", 0)) as server, pytest.raises(UserError, match="cannot listen there: Address already in use"):
         meet(Place("127.0.0.1", server.getsockname()[1], 2, 0), SAME, 1.0)
+
+
+def test_a_host_that_is_not_known_is_said_at_once() -> None:
+    with pytest.raises(UserError, match=r"parallel\.coordinator=nohost\.invalid:5055: no such host"):
+        meet(Place("nohost.invalid", 5055, 2, 0), {})

@@ -282,8 +282,9 @@ def test_a_saved_agent_is_the_agent(agent: Agent, tmp_path: Path, capsys: pytest
     assert play(again, 3, greedy=True) == play(agent, 3, greedy=True)
     with pytest.raises(UserError, match=r"cannot write .*first: File exists"):
         agent.save(folder)
-    assert trials.resume_here(folder) == 1
-    assert capsys.readouterr().err == f"error: the checkpoint in {folder}/checkpoints/latest has no replay\n"
+    assert trials.resume_here(folder) == 2
+    told = f"error: {folder} holds an agent without its replay, as Agent.save writes it: it acts, and is not resumed\n"
+    assert capsys.readouterr().err == told
     assert trials.run_here(tmp_path / "runs", trials.TRIAL, "mode=dreamer", f"from={folder}") == 2
     error = capsys.readouterr().err
     assert error.startswith(f"error: {folder} holds an agent that Agent.save wrote")

@@ -60,8 +60,8 @@ def test_an_agent_of_the_zoo_by_its_name_alone(
     monkeypatch.chdir(tmp_path)
     assert evaluate_here("zoo:cartpole", "episodes=5") == 0
     assert json.loads(Path("runs/zoo_cartpole/evaluation_latest_greedy.json").read_text())["return_mean"] > 440
-    assert main(train.run, ["resume=zoo:cartpole"]) == 1
-    assert "has no replay" in capsys.readouterr().err
+    assert main(train.run, ["resume=zoo:cartpole"]) == 2
+    assert "zoo_cartpole holds an agent without its replay" in capsys.readouterr().err
 
 
 def test_the_number_of_devices_and_streams_changes_nothing(
