@@ -22,6 +22,9 @@ LONGER = (
 )
 
 
+BY_SIGNAL = 128  # exit codes above it
+
+
 def reference(folder: Path, name: str, *overrides: str) -> Path:
     """A run that nothing interrupts, made once."""
     root = folder / f"reference_{name}"
@@ -75,6 +78,8 @@ def in_process(command: Callable[[list[str]], Any], arguments: list[str]) -> tup
                 return 1, out.getvalue(), f"{err.getvalue()}\nTraceback: {type(error).__name__}: {error}"
     finally:
         logging.getLogger().removeHandler(handler)
+    if code > BY_SIGNAL:  # a signal to this process, which the training in it took for its own
+        raise KeyboardInterrupt
     return code, out.getvalue(), err.getvalue()
 
 
