@@ -19,6 +19,7 @@ import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import cache
 from importlib import import_module
 from pathlib import Path
 from types import SimpleNamespace
@@ -237,10 +238,24 @@ def _orbax() -> Any:
 
     module = import_module("orbax.checkpoint")
     absl_logging.set_verbosity(absl_logging.FATAL)  # orbax logs what it also raises, with whole tracebacks
-    if jax.process_count() > 1:  # it lets the first process alone write NumPy arrays, which would be the same in all
-        handlers: Any = import_module("orbax.checkpoint._src.serialization.type_handlers")
-        handlers.multihost = SimpleNamespace(process_index=lambda: 0)
+    if jax.process_count() > 1:
+        _make_independent()
     return module
+
+
+@cache
+def _make_independent() -> None:
+    """Each process writes checkpoints of its own, which orbax has no public way for.
+
+    It lets the first process alone write NumPy arrays, since they would be the same in all. And it numbers its operations in
+    each process, and tells their progress by these numbers in JAX's store: the processes would take each other's for theirs,
+    and wait for ever.
+    """
+    handlers: Any = import_module("orbax.checkpoint._src.serialization.type_handlers")
+    handlers.multihost = SimpleNamespace(process_index=lambda: 0)
+    signals: Any = import_module("orbax.checkpoint._src.futures.signaling_client")
+    own = signals.ThreadSafeKeyValueSignalingClient()
+    signals.get_signaling_client = lambda: own
 
 
 def _alone(ocp: Any) -> Any:

@@ -310,9 +310,7 @@ class RunState:
         if files := restored.info.get("files"):
             self._compare(files)
         if restored.replay is None:
-            raise UserError(
-                f"{path} holds an agent without its replay, as Agent.save writes it: it acts, and is not resumed"
-            )
+            raise UserError(f"{path} holds an agent without its replay, as Agent.save writes it: it acts, and is not resumed")
         self.learner = self._learner_of(self.world, state_from_dict(state, self.learner.state()))
         self.replay.load_state_dict(restored.replay, restored.info["replay"])
         self.random.bit_generator.state = restored.info["random"]
