@@ -25,7 +25,6 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import jax
 import numpy as np
 
 from dreamerjax.core.errors import UserError
@@ -238,6 +237,8 @@ def _orbax() -> Any:
 
     module = import_module("orbax.checkpoint")
     absl_logging.set_verbosity(absl_logging.FATAL)  # orbax logs what it also raises, with whole tracebacks
+    import jax
+
     if jax.process_count() > 1:
         _make_independent()
     return module
@@ -260,6 +261,8 @@ def _make_independent() -> None:
 
 def _alone(ocp: Any) -> Any:
     """Where JAX has connected several processes, each saves and reads by itself; orbax would have them wait for each other."""
+    import jax
+
     own = jax.process_index()
     return ocp.options.MultiprocessingOptions(own, {own}, f"process_{own}")
 
