@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import socket
 import sys
 import threading
@@ -142,6 +143,7 @@ def serve(page: LivePage, host: str, port: int) -> None:
     except (OSError, UnicodeError) as error:
         reason = getattr(error, "strerror", None) or error
         raise UserError(f"cannot serve at host={host} port={port}: {reason}; port=0 takes a free one", exit_code=1) from error
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell makes what runs in its background deaf to it
     with server, suppress(KeyboardInterrupt):
         say(f"{server.url} follows {page.directory.path}; Ctrl-C ends it")
         if not ip_address(server.host).is_loopback:

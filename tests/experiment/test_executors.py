@@ -92,7 +92,7 @@ def test_a_signal_ends_the_runs_on_dask_with_checkpoints(tmp_path: Path) -> None
         out, err = process.communicate(timeout=PATIENCE)
         assert (process.returncode, err) == (130, "")
         assert out.count("interrupted (") == 2
-        assert not any(is_alive(pid) for pid in [*pids, *(worker.pid for worker in workers)])
+        wait_until(lambda: not any(is_alive(pid) for pid in [*pids, *(worker.pid for worker in workers)]))
     assert states(tmp_path) == {"a_seed0": "interrupted", "b_seed0": "interrupted"}
 
 
