@@ -63,20 +63,22 @@ class RunLogger:
         """Forgets what was logged after a checkpoint, for a run that continues from it; call it before any logging.
 
         Lines of metrics.jsonl with a larger update or a larger environment step are dropped, a half-written last line
-        too; TensorBoard hides its events of larger steps. The clock goes on from the last line that is kept.
+        and damaged ones too; TensorBoard hides its events of larger steps. The clock goes on from the last line that is kept.
 
         Returns:
             The number of lines dropped.
         """
-        records = read_metrics(self.path)
-        kept = [record for record in records if record["update"] <= update and record["env_step"] <= env_step]
+        with file_faults(self.path):
+            lines = self.path.read_text(encoding="utf-8", errors="replace").split("\n")[:-1]
+        sound = [(line, record) for line in lines if (record := _sound(line)) is not None]
+        kept = [(line, record) for line, record in sound if record["update"] <= update and record["env_step"] <= env_step]
         with file_faults(self.path):
             self._file.close()
-            write_text(self.path, "".join(_line(record) for record in kept))
+            write_text(self.path, "".join(f"{line}\n" for line, _ in kept))
             self._file = self.path.open("a", encoding="utf-8")
-        self._start = time.monotonic() - max((record[WALL_CLOCK] for record in kept), default=0.0)
+        self._start = time.monotonic() - max((record.get(WALL_CLOCK, 0.0) for _, record in kept), default=0.0)
         self._purge_step = env_step + 1
-        return len(records) - len(kept)
+        return len(lines) - len(kept)
 
     def scalars(self, step: int, values: Mapping[str, Any], *, updates: int) -> None:
         """Writes one line of metrics.jsonl and one TensorBoard event, and tells the other sinks.

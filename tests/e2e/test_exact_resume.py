@@ -158,6 +158,7 @@ def test_without_an_undamaged_checkpoint_nothing_changes(copy: Path, capsys: pyt
         ("config.yaml", lambda text: text.replace("  seed: 0", "  seed: 1", 1)),
         ("metrics.jsonl", lambda text: text.replace("1", "2", 1)),
         ("metrics.jsonl", lambda text: text[: len(text) // 2]),
+        ("metrics.jsonl", lambda text: text.replace(":", "\x01", 1)),
     ],
 )
 def test_a_changed_file_is_said(
