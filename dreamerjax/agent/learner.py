@@ -50,9 +50,14 @@ def choose_devices(count: int, batch_size: int) -> list[jax.Device]:
     return [device for found in theirs for device in found[: dividing[-1]]]
 
 
+def one_each(devices: list[jax.Device]) -> NamedSharding:
+    """Where arrays [D, ...] lie: one row on each device."""
+    return NamedSharding(Mesh(np.array(devices), (AXIS,)), PartitionSpec(AXIS))
+
+
 def replicate(state: TrainState, devices: list[jax.Device]) -> TrainState:
     """A leading device axis with equal copies, one on each device."""
-    sharding = NamedSharding(Mesh(np.array(devices), (AXIS,)), PartitionSpec(AXIS))
+    sharding = one_each(devices)
     return jax.tree.map(lambda leaf: jax.device_put(jnp.stack([leaf] * len(devices)), sharding), state)
 
 
@@ -83,6 +88,16 @@ def merge_latents(latents: Any) -> Any:
         return array.reshape(*array.shape[:2], -1, *array.shape[4:])
 
     return jax.tree.map(merge, latents)
+
+
+def read_metrics(metrics: dict[str, Any]) -> dict[str, np.ndarray]:
+    """The metrics of an update as NumPy {name: [K]}; waits for the device."""
+    return {name: np.asarray(values) for name, values in jax.device_get(metrics).items()}
+
+
+def working_bytes(program: Any, devices: int) -> int:
+    """Bytes that a compiled program works in, over so many devices."""
+    return int(program.memory_analysis().temp_size_in_bytes) * devices
 
 
 def updates(
@@ -154,7 +169,7 @@ class Learner:
         """
         program = self._programs[trains].lower(hyper, self._state, split_batches(batches, len(self._devices))).compile()
         self.compiled.add(trains)
-        return int(program.memory_analysis().temp_size_in_bytes) * len(self._devices)
+        return working_bytes(program, len(self._devices))
 
     def update(self, hyper: Hyper, batches: Batch, trains: Trains = Trains.everything) -> tuple[dict[str, Any], Any]:
         """Run K updates on this process's NumPy batches [K, T, B, ...]: device metrics {name: [K]}, latents for `latents`.
@@ -169,7 +184,7 @@ class Learner:
 
     def metrics(self, metrics: dict[str, Any]) -> dict[str, np.ndarray]:
         """The metrics of an update as NumPy {name: [K]}; waits for the device."""
-        return {name: np.asarray(values) for name, values in jax.device_get(metrics).items()}
+        return read_metrics(metrics)
 
     def latents(self, latents: Any) -> Any:
         """The refreshed latents of an update as NumPy [K, T, B, ...]."""

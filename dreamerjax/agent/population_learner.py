@@ -14,9 +14,17 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from dreamerjax.agent.learner import AXIS, first_replica, merge_latents, split_batches, updates
+from dreamerjax.agent.learner import (
+    AXIS,
+    first_replica,
+    merge_latents,
+    one_each,
+    read_metrics,
+    split_batches,
+    updates,
+    working_bytes,
+)
 from dreamerjax.agent.state import Batch, Hyper, Trains, TrainState, UpdateOptions, acting_params
 from dreamerjax.core.errors import UserError
 from dreamerjax.networks.build import Networks
@@ -46,8 +54,7 @@ def stack_states(states: list[TrainState], devices: list[jax.Device]) -> TrainSt
         stacked = np.stack(leaves)
         return np.broadcast_to(stacked, (len(devices), *stacked.shape))
 
-    sharding = NamedSharding(Mesh(np.array(devices), (AXIS,)), PartitionSpec(AXIS))
-    placed: TrainState = jax.device_put(jax.tree.map(stack, *raw), sharding)
+    placed: TrainState = jax.device_put(jax.tree.map(stack, *raw), one_each(devices))
     return placed._replace(key=jax.random.wrap_key_data(placed.key))
 
 
@@ -135,9 +142,8 @@ class PopulationLearner:
         states = self._stack() if self._stacked is None else self._stacked
         hyper, batches = stack_requests([request] * self._size)
         program = self._programs[request.trains].lower(hyper, states, batches, np.ones(self._size, np.bool_)).compile()
-        working_bytes = int(program.memory_analysis().temp_size_in_bytes) * len(self._program.devices)
-        self._working_bytes[request.trains] = working_bytes
-        return working_bytes
+        self._working_bytes[request.trains] = working_bytes(program, len(self._program.devices))
+        return self._working_bytes[request.trains]
 
     def update(self, number: int, request: Request) -> Any:
         """What `updates` returns beside the state, once all members that are present have handed over an update."""
@@ -196,9 +202,9 @@ class MemberLearner:
 
     def compile(self, hyper: Hyper, batches: Batch, trains: Trains) -> int:
         """As `Learner.compile`, for all members: it takes long for the first of them."""
-        working_bytes = self._population.compile(self._request(hyper, batches, trains))
+        needed = self._population.compile(self._request(hyper, batches, trains))
         self.compiled.add(trains)
-        return working_bytes
+        return needed
 
     def update(self, hyper: Hyper, batches: Batch, trains: Trains = Trains.everything) -> tuple[dict[str, Any], Any]:
         """As `Learner.update`, when all members have come so far."""
@@ -210,7 +216,7 @@ class MemberLearner:
     def metrics(self, metrics: dict[str, Any]) -> dict[str, np.ndarray]:
         """As `Learner.metrics`; while the device works, the other members may step their environments."""
         self._population.pass_on(self._number)
-        return {name: np.asarray(values) for name, values in jax.device_get(metrics).items()}
+        return read_metrics(metrics)
 
     def latents(self, latents: Any) -> Any:
         """As `Learner.latents`."""

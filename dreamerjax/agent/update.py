@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable
 from typing import Any
 
 import chex
@@ -58,11 +57,7 @@ def train_step(
     gradients, found = jax.grad(total, has_aux=True)(trained)
     metrics = found.metrics | {f"loss/{name}": value for name, value in found.parts.items()}
     if axis_name is not None:
-        averaged: Any = (gradients, metrics)
-        restore: Callable[[Any], Any] = lambda same: same  # noqa: E731
-        if jax.process_count() > 1:  # each array by itself would be a message
-            averaged, restore = ravel_pytree(averaged)
-        gradients, metrics = restore(jax.lax.pmean(averaged, axis_name))
+        gradients, metrics = _mean_over_devices((gradients, metrics), axis_name)
     params, optimizer, norms = apply_gradients(hyper, state, gradients)
     slow_critic = state.slow_critic
     if "critic" in trained:
@@ -78,6 +73,14 @@ def train_step(
         updates=state.updates + 1,
     )
     return new, metrics | norms, jax.lax.stop_gradient(found.posterior.latent)
+
+
+def _mean_over_devices(tree: Any, axis_name: str) -> Any:
+    """The mean of a tree over the devices; between processes as one array, since each by itself would be a message."""
+    if jax.process_count() == 1:
+        return jax.lax.pmean(tree, axis_name)
+    flat, restore = ravel_pytree(tree)
+    return restore(jax.lax.pmean(flat, axis_name))
 
 
 def weighted_sum(parts: dict[str, jax.Array], scales: dict[str, Any], trains: Trains) -> jax.Array:

@@ -162,7 +162,7 @@ class CheckpointStore:
             self.directory.mkdir(parents=True, exist_ok=True)
             options = ocp.CheckpointManagerOptions(
                 create=False,
-                multiprocessing_options=alone,
+                **alone,
                 max_to_keep=self._keep,
                 step_prefix=PREFIX,
                 step_format_fixed_length=DIGITS,
@@ -171,9 +171,10 @@ class CheckpointStore:
             )
             arrays = ocp.type_handlers.NumpyHandler(deepcopy_host_arrays=False)  # pack has copied them
             registry = ocp.type_handlers.create_type_handler_registry((np.ndarray, arrays))
-            trees = {"type_handler_registry": registry, "multiprocessing_options": alone}
-            handlers = {name: ocp.PyTreeCheckpointHandler(**trees) for name in ("state", "replay")}
-            handlers["info"] = ocp.JsonCheckpointHandler(multiprocessing_options=alone)
+            handlers = {
+                name: ocp.PyTreeCheckpointHandler(type_handler_registry=registry, **alone) for name in ("state", "replay")
+            }
+            handlers["info"] = ocp.JsonCheckpointHandler(**alone)
             self._manager = ocp.CheckpointManager(self.directory, options=options, item_handlers=handlers)
         return self._manager
 
@@ -203,7 +204,7 @@ class CheckpointStore:
 
     def _read_info(self, number: int) -> dict[str, Any]:
         ocp = _orbax()
-        alone = {"multiprocessing_options": _alone(ocp)}
+        alone = _alone(ocp)
         with ocp.Checkpointer(ocp.JsonCheckpointHandler(**alone), **alone) as checkpointer:
             info = checkpointer.restore(self._path(number) / "info")
         if "crc32" in info and info.get("layout") != LAYOUT:
@@ -216,7 +217,7 @@ class CheckpointStore:
     def _read_items(self, number: int, content: dict[str, Any], with_replay: bool) -> Restored:
         trees: dict[str, dict[str, Any]] = {}
         ocp = _orbax()
-        alone = {"multiprocessing_options": _alone(ocp)}
+        alone = _alone(ocp)
         with ocp.Checkpointer(ocp.PyTreeCheckpointHandler(**alone), **alone) as checkpointer:
             for name, entries in content["leaves"].items():
                 if name == "state" or with_replay:
@@ -259,12 +260,15 @@ def _make_independent() -> None:
     signals.get_signaling_client = lambda: own
 
 
-def _alone(ocp: Any) -> Any:
-    """Where JAX has connected several processes, each saves and reads by itself; orbax would have them wait for each other."""
+def _alone(ocp: Any) -> dict[str, Any]:
+    """What everything of orbax's is told: where JAX has connected several processes, each saves and reads by itself.
+
+    Else they would wait for each other.
+    """
     import jax
 
     own = jax.process_index()
-    return ocp.options.MultiprocessingOptions(own, {own}, f"process_{own}")
+    return {"multiprocessing_options": ocp.options.MultiprocessingOptions(own, {own}, f"process_{own}")}
 
 
 def _one_line(error: Exception) -> str:

@@ -69,7 +69,7 @@ class RunLogger:
             The number of lines dropped.
         """
         with file_faults(self.path):
-            lines = self.path.read_text(encoding="utf-8", errors="replace").split("\n")[:-1]
+            lines = _whole_lines(self.path)
         sound = [(line, record) for line in lines if (record := _sound(line)) is not None]
         kept = [(line, record) for line, record in sound if record["update"] <= update and record["env_step"] <= env_step]
         with file_faults(self.path):
@@ -230,10 +230,14 @@ def read_sound_metrics(path: str | Path) -> tuple[list[dict[str, float]], list[i
     Raises:
         OSError: there is no such file, or it cannot be read.
     """
-    lines = Path(path).read_text(encoding="utf-8", errors="replace").split("\n")[:-1]
-    records = [_sound(line) for line in lines]
+    records = [_sound(line) for line in _whole_lines(Path(path))]
     damaged = [number for number, record in enumerate(records, 1) if record is None]
     return [record for record in records if record is not None], damaged
+
+
+def _whole_lines(path: Path) -> list[str]:
+    """What follows the last newline is not a whole line."""
+    return path.read_text(encoding="utf-8", errors="replace").split("\n")[:-1]
 
 
 def _sound(line: str) -> dict[str, float] | None:

@@ -265,7 +265,7 @@ class RunState:
 
         Of several processes, the first writes what all have in common, and each what it has alone.
         """
-        if with_replay:
+        if with_replay and self.group.size > 1:
             store.wait()
             self.group.gather(None)  # the one before is on every process's disk
         collector, collector_info = self.collector.state_dict()
