@@ -156,6 +156,8 @@ def finish(run: RunState, update: Update) -> None:
     metrics = run.learner.metrics(update.metrics)
     run.stopwatch.update(update.started)
     require_finite(run, metrics)
+    if config.behavior.explore and (spread := metrics.get("dream/return_spread")) is not None:
+        run.exploration.share = max(0.0, 1.0 - float(spread[-1]))
     if config.replay.context:
         latent = run.learner.latents(update.latents)
         run.replay.refresh(update.sample.position, {"deter": latent.deter, "stoch": latent.stoch})
@@ -172,6 +174,7 @@ def log(run: RunState) -> None:
         times = {
             "time/seconds": run.seconds,
             "time/loop_overhead": run.stopwatch.overhead,
+            "explore/share": run.exploration.share,
             "time/memory_mb": memory_mb(),
         }
         run.record(means | times)

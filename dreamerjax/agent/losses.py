@@ -120,6 +120,7 @@ def all_losses(
         parts["critic"] = dream_critic_loss(networks, params["critic"], dream, targets, hyper.slow_regularizer)
         parts["replay_critic"], replay_metrics = _replay_critic(networks, options, hyper, critics, (inputs, posterior, targets))
         metrics |= actor_metrics | replay_metrics | _dream_metrics(networks, hyper, targets, scale)
+        metrics["dream/return_spread"] = normalization.return_spread(return_scale)
     return Losses({name: jnp.mean(part) for name, part in parts.items()}, metrics, posterior, return_scale)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -26,6 +27,8 @@ from dreamerjax.agent.world_model import (
 from dreamerjax.core.types import Array, Arrays
 from dreamerjax.networks.build import Networks
 from dreamerjax.networks.layers import apply
+
+Explore = Callable[[np.ndarray, np.ndarray], np.ndarray]  # the actor's actions [N, C] and is_first [N] -> what is done
 
 
 def initial_policy_state(networks: Networks, batch: int) -> PolicyState:
@@ -72,8 +75,12 @@ class Policy:
     step: `deter` float32 [N, D] and `stoch` class indices [N, S]. Randomness is a function of `seed` and the number of calls.
     """
 
-    def __init__(self, networks: Networks, params: Any, num_envs: int, seed: int, *, greedy: bool) -> None:
+    def __init__(
+        self, networks: Networks, params: Any, num_envs: int, seed: int, *, greedy: bool, explore: Explore | None = None
+    ) -> None:
+        """`explore` may put other actions in place of the actor's; the latents then follow what was done."""
         self.params = params
+        self._explore = explore
         self._networks = networks
         self._num_envs = num_envs
         self._key = jax.random.key(seed)
@@ -89,7 +96,11 @@ class Policy:
         seen = Seen(observations, is_first)
         action, self._state, deter, stoch = self._step(self.params, self._state, seen, self._key, np.int32(self._calls))
         self._calls += 1
-        return np.asarray(action), {"deter": np.asarray(deter), "stoch": np.asarray(stoch)}
+        chosen = np.asarray(action)
+        done = self._explore(chosen, is_first) if self._explore else chosen
+        if done is not chosen:
+            self._state = self._state._replace(action=jnp.asarray(done))
+        return done, {"deter": np.asarray(deter), "stoch": np.asarray(stoch)}
 
     def state_dict(self) -> dict[str, Any]:
         """Latents, last actions and the call counter, as NumPy."""

@@ -51,11 +51,16 @@ def return_scale_update(
     return ema_update(state, ReturnScaleState(low=low, high=high, correction=jnp.ones(())), rate)
 
 
+def return_spread(state: ReturnScaleState) -> jax.Array:
+    """high - low of the bias-corrected averages: [], 0 before the first update."""
+    chex.assert_rank(list(state), 0, custom_message="low, high, correction of the state")
+    return (state.high - state.low) / jnp.maximum(state.correction, jnp.finfo(jnp.float32).tiny)
+
+
 def return_scale(state: ReturnScaleState, limit: float | jax.Array = 1.0) -> jax.Array:
-    """max(limit, high - low) of the bias-corrected averages: [], `limit` before the first update."""
-    chex.assert_rank([*state, limit], 0, custom_message="low, high, correction of the state, limit")
-    spread = (state.high - state.low) / jnp.maximum(state.correction, jnp.finfo(jnp.float32).tiny)
-    return jnp.maximum(spread, limit)
+    """max(limit, spread of the returns): [], `limit` before the first update."""
+    chex.assert_rank(limit, 0, custom_message="limit is one number")
+    return jnp.maximum(return_spread(state), limit)
 
 
 def ema_update(old: Tree, new: Tree, rate: float | jax.Array) -> Tree:

@@ -36,6 +36,7 @@ from dreamerjax.core.run_directory import RunDirectory, collect_meta
 from dreamerjax.core.stopping import Stop
 from dreamerjax.core.types import ActFunction
 from dreamerjax.data.collector import Collector, Episode
+from dreamerjax.data.exploration import Exploration
 from dreamerjax.diagnostics.collapse import CollapseWatch, watch_settings
 from dreamerjax.envs import Source, descriptions
 from dreamerjax.envs.random_rollouts import random_policy
@@ -137,7 +138,10 @@ class RunState:
         self._learner_of = learner_of or World.learner
         self.learner = self._learner_of(self.world, start.state)
         acting = self._given or self.learner.acting
-        self.policy = Policy(self.world.networks, acting, config.env.num_envs, derived_seed(seed, ACTING_SEED), greedy=False)
+        streams, longest = config.env.num_envs, config.train.batch_length
+        self.exploration = Exploration(self.world.spec.action, streams, longest, self.random)
+        acting_seed = derived_seed(seed, ACTING_SEED)
+        self.policy = Policy(self.world.networks, acting, streams, acting_seed, greedy=False, explore=self.exploration)
         self._hyper = hyper_from_config(config)
         self.watch = self._new_watch()
         world, seed = self.world, derived_seed(config.train.seed, EVALUATION_SEED)
@@ -279,7 +283,8 @@ class RunState:
         }
         if self.group.size > 1:
             info["session"] = self._session
-        arrays = {"policy": self.policy.state_dict(), "collector": collector}
+        parts = {"policy": self.policy, "exploration": self.exploration}
+        arrays = {"collector": collector} | {name: part.state_dict() for name, part in parts.items()}
         if self.group.first:
             arrays["train"] = state_to_dict(self.learner.state())
             info["files"] = self._files()
@@ -318,6 +323,7 @@ class RunState:
             self._given = jax.tree.map(jnp.asarray, given)
         self.policy.params = self._given or restored.arrays.get("acting") or self.learner.acting
         self.policy.load_state_dict(restored.arrays["policy"])
+        self.exploration.load_state_dict(restored.arrays["exploration"])
         self.counters = Counters.from_json(restored.info["counters"])
         # To resume a run that pacing stopped is to overrule it.
         self.counters.pacing = replace(self.counters.pacing, stop=False)
