@@ -204,6 +204,22 @@ def test_a_saved_policy_continues_bit_for_bit(setup: Setup) -> None:
     assert_same(setup.play(copy, 3, start=3), setup.play(original, 3, start=3))
 
 
+def test_the_latents_follow_what_was_done_in_place_of_the_policys_action(setup: Setup) -> None:
+    def instead(action: np.ndarray, is_first: np.ndarray) -> np.ndarray:
+        return np.where(is_first[:, None], 2, action)
+
+    explored = Policy(setup.networks, setup.params, ENVS, 0, greedy=True, explore=instead)
+    (action, latents), (_, later) = setup.play(explored, 2)
+    assert (action == 2).all()
+    rssm = setup.networks.rssm
+    stoch = numpy_model.one_hot(latents["stoch"], rssm.classes).reshape(ENVS, rssm.groups, rssm.classes)
+    done = numpy_model.one_hot(action[:, 0], 3)
+    expected = numpy_model.gru(
+        setup.numpy["world_model"]["rssm"], rssm.blocks, numpy_model.as_float64(latents["deter"]), stoch, done
+    )
+    np.testing.assert_allclose(later["deter"], expected, rtol=1e-3, atol=1e-4)
+
+
 def test_a_reset_policy_plays_the_same_again_and_another_seed_does_not(setup: Setup) -> None:
     actor = setup.policy()
     first = setup.play(actor, 3)

@@ -18,7 +18,8 @@ from dreamerjax.training.evaluation import Evaluator
 from tests.e2e import trials
 
 VARIANT = (
-    trials.TRIAL,
+    "env.id=trial_envs:Quiet-v0",
+    "behavior.return_norm_rate=0.5",
     "model.standardize=true",
     "env.num_envs=1",
     "replay.context=false",
@@ -79,8 +80,10 @@ def test_stopped_in_an_evaluation_and_resumed_is_the_same_run(tmp_path: Path, mo
 
 
 def test_other_settings_resume_exactly(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Standardised, one environment, no stored latents, two updates a call; the process dies without a word to the run."""
+    """Standardised, one environment that must be explored, no stored latents, two updates a call; the process dies without a
+    word to the run."""
     assert trials.run_here(tmp_path / "whole", *VARIANT) == 0
+    assert trials.metrics(trials.only_run(tmp_path / "whole"))[-1]["explore/share"] > 0.2
     monkeypatch.setenv("TRIAL", "raise")
     monkeypatch.setenv("TRIAL_AT", "95")
     with monkeypatch.context() as patch:

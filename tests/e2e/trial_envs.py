@@ -79,6 +79,14 @@ class Trial(gym.Env[Any, Any]):
         return np.full((40, 60, 3), 20 * self._steps, np.uint8)
 
 
+class Quiet(Trial):
+    """Nothing is rewarded, and no episode ends early, so that there is nothing to learn but exploration."""
+
+    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        observation, _, _, truncated, info = super().step(action)
+        return observation, 0.0, False, truncated, info
+
+
 class Words(Trial):
     """Observes a text."""
 
@@ -107,4 +115,5 @@ class Walk(gym.Env[Any, Any]):
 
 
 gym.register("Trial-v0", "trial_envs:Trial")
+gym.register("Quiet-v0", "trial_envs:Quiet")
 gym.register("Words-v0", "trial_envs:Words")
