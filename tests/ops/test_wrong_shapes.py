@@ -99,7 +99,7 @@ REFUSED: list[tuple[str, Callable[..., Any], tuple[Any, ...], str]] = [
     ("scale_update_rates", update_by_rates, (zeros(3),), "rate, percentile_low"),
     ("scale_update_integers", normalization.return_scale_update, (STATE, integers(3)), "has type int32"),
     ("scale_state", normalization.return_scale, (STATE._replace(high=zeros(2)),), "of the state"),
-    ("scale_limits", normalization.return_scale, (STATE, zeros(2)), "of the state, limit"),
+    ("scale_limits", normalization.return_scale, (STATE, zeros(2)), "limit is one number"),
     ("ema_shapes", normalization.ema_update, ({"bias": zeros(3)}, {"bias": zeros(1)}, 0.1), "old, new"),
     ("ema_rates", normalization.ema_update, ({"bias": zeros(3)}, {"bias": zeros(3)}, zeros(3)), "rate is one number"),
     ("halve_one_image", convolutions.halve, (zeros(8, 8, 3), zeros(5, 5, 3, 2)), "images"),
