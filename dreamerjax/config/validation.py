@@ -25,6 +25,7 @@ METRICS = (
     "critic/",
     "wm/surprise/",
     "gap/",
+    "explore/",
     "pacing/",
     "gradient_norm/",
 )
