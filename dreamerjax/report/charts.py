@@ -47,7 +47,7 @@ PANELS = (
         dots=("gap/return_imagined", "gap/return_real"),
     ),
     Panel("The critic's lag", "normalised return", ("dream/critic_lag", "actor/advantage_magnitude"), zero=True),
-    Panel("Randomness", "share of the largest", ("actor/randomness", "model/posterior_randomness")),
+    Panel("Randomness", "share of the largest", ("actor/randomness", "explore/share", "model/posterior_randomness")),
     Panel("KL and what dynamics learn from it", "nats", ("loss/dynamics", "model/kl"), dots=("gap/kl",), log=True),
     Panel(
         "Losses of the world model",
