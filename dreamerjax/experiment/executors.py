@@ -20,7 +20,7 @@ from datetime import datetime
 from functools import partial
 from multiprocessing import resource_tracker
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 from dreamerjax.core.child_process import signals_blocked
 from dreamerjax.core.console import say
@@ -35,21 +35,7 @@ CONNECT = 15  # seconds in which a scheduler must answer, and have a worker
 NOT_STARTED = "not started"
 
 
-class Wish(Protocol):
-    """That all runs end: threading.Event, or what stands for it on a worker."""
-
-    def wait(self, timeout: float, /) -> bool:
-        """Whether it is there, at once or within so many seconds."""
-
-
-class Future(Protocol):
-    """The part of concurrent.futures.Future that submitit's jobs have too."""
-
-    def done(self) -> bool:
-        """Whether there is a result or an exception."""
-
-    def result(self) -> str | None:
-        """What the task returned, or raises what it raised."""
+Future = Any  # of concurrent.futures, or what submitit has like it: `done()` and `result()`
 
 
 @dataclass
@@ -59,7 +45,7 @@ class Task:
     job: Work
     process: Process | None = None
 
-    def __call__(self, wish: Wish | None = None, on: Sequence[int] | None = None, poll: float = POLL) -> str | None:
+    def __call__(self, wish: Any = None, on: Sequence[int] | None = None, poll: float = POLL) -> str | None:
         """The run's error, None if it is finished, NOT_STARTED if it was to end before it began.
 
         Args:
@@ -131,13 +117,7 @@ def require(cluster: Cluster | None) -> None:
 
 
 def executor_for(cluster: Cluster | None, jobs: int, folder: Path) -> AbstractContextManager[Executor]:
-    """The one that was asked for.
-
-    Args:
-        cluster: which, and what is asked of it; None for this process.
-        jobs: runs at once, in this process or on Dask workers of this machine.
-        folder: submitit's own files lie in it.
-    """
+    """The one asked for: `jobs` runs at once in this process or on Dask workers of this machine; `folder` is submitit's."""
     if cluster is None:
         return in_threads(jobs)
     return on_dask(cluster.address, jobs) if cluster.kind == "dask" else through_submitit(cluster, folder)
@@ -219,11 +199,10 @@ class _WorkersWish:
     key: Any
 
     def wait(self, timeout: float) -> bool:
-        return bool(self.event.wait(timeout) if timeout else self.event.is_set()) or self._released()
-
-    def _released(self) -> bool:
         task = self.worker.state.tasks.get(self.key)
-        return task is None or task.state in ("cancelled", "released", "forgotten")
+        if task is None or task.state in ("cancelled", "released", "forgotten"):
+            return True
+        return bool(self.event.wait(timeout) if timeout else self.event.is_set())
 
 
 def _on_worker(task: Task, *, wish: Any, workers: int | None) -> str | None:
