@@ -1,4 +1,1 @@
-"""Instruments that watch a run and change nothing about it: collapse monitor, surprise, calibration, open loops, model bias.
-
-May import `agent` and what lies below.
-"""
+"""Instruments that change nothing about a run: collapse watch, surprise, calibration, open loops, model bias."""

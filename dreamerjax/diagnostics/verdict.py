@@ -52,14 +52,7 @@ class Standards:
 def judge_run(
     records: Sequence[Mapping[str, float]], settings: Mapping[str, object], findings: Sequence[str], standards: Standards
 ) -> RunVerdict:
-    """The verdict on a run.
-
-    Args:
-        records: lines of metrics.jsonl.
-        settings: the run's configuration by dotted keys.
-        findings: names of what the collapse watch found, the first first.
-        standards: what its evaluations are set beside.
-    """
+    """The verdict on a run: lines of metrics.jsonl, its configuration by dotted keys, names of what the watch found."""
     curve = [record for record in records if math.isfinite(record.get(f"{GREEDY}_mean", math.nan))]
     if not any(record.get("update", 0) > 0 for record in records):
         return RunVerdict("nothing was learned: no update was made", ())

@@ -7,8 +7,9 @@ import pytest
 from dreamerjax.config.cli import load_config
 from dreamerjax.config.flat import flatten
 from dreamerjax.config.schema import Config
-from dreamerjax.diagnostics.collapse import GATES, CollapseWatch, WatchSettings
+from dreamerjax.diagnostics.collapse import GATES, CollapseWatch
 from dreamerjax.diagnostics.verdict import SETTINGS, RunVerdict, Standards, judge_run
+from tests.experiment.fakes import watch_settings
 
 SETTINGS_OF_A_RUN = flatten(Config())
 CARTPOLE = Standards(random=22.0, wanted=None, reference=475.0)
@@ -107,5 +108,5 @@ def test_what_is_advised_can_be_given_to_train() -> None:
             value = new(SETTINGS_OF_A_RUN.get(key)) if key != "pacing.focus_threshold" else new(0.02)
             load_config([f"{key}={value}"])
         assert settings, name
-    watched = {case.name for case in CollapseWatch(WatchSettings(1.0, clip=True, gates=frozenset(GATES)))._cases}
+    watched = {case.name for case in CollapseWatch(watch_settings(1.0, gates=GATES))._cases}
     assert watched <= SETTINGS.keys()
