@@ -57,13 +57,10 @@ class RunRecord:
 
 
 def read_run(path: Path) -> RunRecord:
-    """Reads a run directory, also one that is being trained.
-
-    Raises:
-        UserError: a file of it is missing, damaged or empty.
-    """
+    """Reads a run directory, also one that is being trained. Raises UserError: a file of it is missing, damaged or empty."""
+    damaged: list[int] = []
     try:
-        records = tuple(read_metrics(path / "metrics.jsonl"))
+        records = tuple(read_metrics(path / "metrics.jsonl", damaged))
         config = yaml.safe_load((path / "config.yaml").read_text(encoding="utf-8"))
         meta = json.loads((path / "meta.json").read_text(encoding="utf-8"))
         summary_file = path / "summary.json"
@@ -72,6 +69,8 @@ def read_run(path: Path) -> RunRecord:
         raise UserError(f"run {path.name} has no {Path(error.filename).name}") from error
     except (OSError, ValueError, yaml.YAMLError) as error:
         raise UserError(f"run {path.name} cannot be read: {error}") from error
+    if damaged:
+        raise UserError(f"run {path.name} cannot be read: metrics.jsonl is damaged in line {', '.join(map(str, damaged))}")
     if not records:
         raise UserError(f"run {path.name} logged nothing")
     return RunRecord(path, records, flatten(config), meta, summary)
@@ -80,8 +79,7 @@ def read_run(path: Path) -> RunRecord:
 def curve(run: RunRecord, metric: str, budget: Budget) -> tuple[np.ndarray, np.ndarray]:
     """Budget spent [n], not decreasing, and value of the metric there [n].
 
-    Raises:
-        UserError: the run never logged the metric; the nearest one that it logged is named.
+    Raises UserError: the run never logged the metric; the nearest one that it logged is named.
     """
     field = FIELDS[budget]
     points = [(record[field], record[metric]) for record in run.records if record.get(metric) is not None]
@@ -111,9 +109,8 @@ def value(run: RunRecord, metric: Metric) -> float:
     `last` is the last value at or before `at`; the others are over all values from `start` to `at`. A vector of environments
     passes a step count by less than one tick, a call of several updates likewise: values so little past `at` count too.
 
-    Raises:
-        UserError: the run ended before `at`, never logged the metric, logged it only outside the window, or a value in it is
-            not finite; or `kept` has no value after the one that reached the threshold. Such a run cannot be compared.
+    Raises UserError: the run ended before `at`, never logged the metric, logged it only outside the window, or a value in it is
+    not finite; or `kept` has no value after the one that reached the threshold. Such a run cannot be compared.
     """
     unit = metric.budget.value
     if not reaches(run, metric.budget, metric.at):
