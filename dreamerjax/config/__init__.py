@@ -1,4 +1,1 @@
-"""Configuration: one tree of dataclasses (`schema`), what makes sense in it (`validation`), and the way in (`cli`).
-
-May import `core`.
-"""
+"""Configuration: one tree of dataclasses (`schema`), what makes sense in it (`validation`), and the way in (`cli`)."""

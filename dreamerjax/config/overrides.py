@@ -116,8 +116,7 @@ def normalise(overrides: Iterable[str], types: dict[str, Any], groups: dict[str,
     `behavior.lambda=` get the underscore that Python wants of them, and `+` is put where it belongs. `groups` says of each
     group whether the primary configuration already chooses an option of it (else one is appended with `+`).
 
-    Raises:
-        UserError: an argument without a key, one that removes a key, a number for true or false.
+    Raises UserError: an argument without a key, one that removes a key, a number for true or false.
     """
     return [_normalise_one(text, types, groups, sweep) for text in overrides]
 

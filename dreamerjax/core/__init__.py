@@ -1,4 +1,1 @@
-"""The ground floor: types that every room shares, errors for the user, files, the run directory, child processes.
-
-Imports nothing of dreamerjax.
-"""
+"""The ground floor: types that every room shares, errors for the user, files, the run directory, child processes."""

@@ -1,4 +1,1 @@
-"""One run as one HTML page: `python -m dreamerjax.report run=runs/<id>`.
-
-Reads run directories and imports no JAX. Of the commands `compare` imports it.
-"""
+"""One run as one HTML page, `python -m dreamerjax.report run=runs/<id>`. Reads run directories and imports no JAX."""
