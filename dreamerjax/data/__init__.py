@@ -1,4 +1,1 @@
-"""What is collected: the replay (a NumPy ring), whole episodes, and the collector that steps environments into it.
-
-May import `envs` and what lies below.
-"""
+"""What is collected: the replay (a NumPy ring), whole episodes, and the collector that steps environments into it."""
