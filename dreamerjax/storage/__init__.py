@@ -1,4 +1,1 @@
-"""What a run writes and reads back: checkpoints through orbax, metrics and where else they go, the display in the terminal.
-
-May import `config` and `core`.
-"""
+"""What a run writes and reads back: checkpoints through orbax, metrics and where else they go, the display."""

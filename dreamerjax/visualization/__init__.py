@@ -1,4 +1,1 @@
-"""What instruments measured, as pictures and films. `style` says how they look.
-
-May import `diagnostics` and what lies below.
-"""
+"""What instruments measured, as pictures and films. `style` says how they look."""
