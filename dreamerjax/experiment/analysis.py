@@ -195,16 +195,12 @@ def _warnings(
     if changed:
         warnings.append(f"experiment.yaml has changed since the first run: {', '.join(changed)}.")
     if experiment.gate is Gate.dynamics:
-        warnings += _other_families(runs)
+        for run in runs[1:]:
+            try:
+                require_same(runs[0].meta.get("family") or {}, run.meta.get("family") or {}, runs[0].name)
+            except UserError as error:
+                warnings.append(f"The gate is dynamics, yet the arms are not one model family: {error} ({run.name}).")
+                break
     if experiment.metric.budget is Budget.seconds:
         warnings.append("The budget is wall time: whatever else the machine did moved the results.")
     return warnings + mixed_code(runs)
-
-
-def _other_families(runs: Sequence[RunRecord]) -> list[str]:
-    for run in runs[1:]:
-        try:
-            require_same(runs[0].meta.get("family") or {}, run.meta.get("family") or {}, runs[0].name)
-        except UserError as error:
-            return [f"The gate is dynamics, yet the arms are not one model family: {error} ({run.name})."]
-    return []

@@ -117,7 +117,8 @@ def value(run: RunRecord, metric: Metric) -> float:
         raise UserError(f"run {run.name} ended after {end(run, metric.budget):,.0f} of {metric.at:,} {unit}")
     spent, values = curve(run, metric.name, metric.budget)
     start = 0 if metric.statistic is Statistic.last else metric.start
-    inside = (spent >= start) & (spent <= metric.at + _tick(run, metric.budget))
+    ticks = run.config.get(_TICKS.get(metric.budget, ""), 1)
+    inside = (spent >= start) & (spent <= metric.at + int(ticks) - 1)
     if not inside.any():
         raise UserError(f"run {run.name} has no {metric.name} from {start:,} to {metric.at:,} {unit}")
     spent, values = spent[inside], values[inside]
@@ -146,8 +147,3 @@ def _of_curve(spent: np.ndarray, values: np.ndarray, metric: Metric) -> Any:
         case Statistic.kept:
             return reached[first + 1 :].mean() if len(values) > first + 1 else np.nan
     return getattr(np, metric.statistic.name)(values)
-
-
-def _tick(run: RunRecord, budget: Budget) -> int:
-    """By how much the budget may pass a mark: one short of a step of all environments, or of a call of several updates."""
-    return int(run.config.get(_TICKS[budget], 1)) - 1 if budget in _TICKS else 0

@@ -65,7 +65,11 @@ def by_name(directory: Path) -> dict[str, list[Path]]:
 
 def furthest(paths: Iterable[Path], metric: Metric) -> ExperimentRun:
     """The state of the run directory that got furthest towards the metric's budget; `MISSING` if there is none."""
-    return max((_state(path, metric) for path in paths), key=_progress, default=MISSING)
+
+    def progress(state: ExperimentRun) -> tuple[bool, bool, str]:
+        return state.state == "finished", state.resumable, state.path.name if state.path else ""
+
+    return max((_state(path, metric) for path in paths), key=progress, default=MISSING)
 
 
 def unchanged(experiment: Experiment, states: dict[tuple[str, int], ExperimentRun]) -> dict[tuple[str, int], ExperimentRun]:
@@ -108,7 +112,3 @@ def _state(path: Path, metric: Metric) -> ExperimentRun:
     if summary.get("outcome") == "failed":
         return ExperimentRun(path, "failed", summary.get("error"), resumable)
     return ExperimentRun(path, "interrupted", resumable=True) if resumable else MISSING
-
-
-def _progress(state: ExperimentRun) -> tuple[bool, bool, bool, str]:
-    return state.state == "finished", state.resumable, state.path is not None, state.path.name if state.path else ""
