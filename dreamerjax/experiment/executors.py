@@ -10,6 +10,7 @@ import logging
 import os
 import shutil
 import signal
+import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -27,7 +28,7 @@ from dreamerjax.core.console import say
 from dreamerjax.core.errors import UserError
 from dreamerjax.core.machine import cores
 from dreamerjax.experiment.cores import shares, with_shares
-from dreamerjax.experiment.jobs import Process, Work
+from dreamerjax.experiment.jobs import Work
 
 POLL = 0.2  # seconds between two looks at a process
 DASK_POLL = 1.0  # the same where a look is a question to the scheduler
@@ -43,7 +44,7 @@ class Task:
     """What an executor does with a job: begin or continue its training process, and wait for its end. It is pickled."""
 
     job: Work
-    process: Process | None = None
+    process: subprocess.Popen[bytes] | None = None
 
     def __call__(self, wish: Any = None, on: Sequence[int] | None = None, poll: float = POLL) -> str | None:
         """The run's error, None if it is finished, NOT_STARTED if it was to end before it began.
@@ -53,31 +54,30 @@ class Task:
             on: the cores for the process; by default those of this one.
             poll: seconds between two looks at the process.
 
-        Raises UserError as `Work.start` does.
+        Raises UserError as `Work.process` does.
         """
         wish = wish or threading.Event()
         if wish.wait(0):
             return NOT_STARTED
-        if self.job.state().state == "finished":
+        if (state := self.job.state()).state == "finished":
             return None
-        self.process = self.job.start(cores() if on is None else on)
-        announce(f"{'resume' if self.process.resumed else 'start'}  {self.job.name}")
-        try:
-            while self.process.popen.poll() is None and not wish.wait(poll):
-                pass
-        finally:  # also where the wish cannot be heard any more
-            self.process.popen.send_signal(signal.SIGTERM)
-            error = self.process.close()
-        return error
+        with self.job.process(cores() if on is None else on) as (self.process, began):
+            announce(f"{'resume' if state.resumable else 'start'}  {self.job.name}")
+            try:
+                while self.process.poll() is None and not wish.wait(poll):
+                    pass
+            finally:  # also where the wish cannot be heard any more
+                self.process.send_signal(signal.SIGTERM)
+        return self.job.error(self.process.returncode, began)
 
     def checkpoint(self) -> Any:
         """Called by submitit shortly before the job's time is over or it has to give way: save, and submit the rest anew."""
         from submitit.helpers import DelayedSubmission
 
         if self.process is not None:
-            self.process.popen.send_signal(signal.SIGTERM)
+            self.process.send_signal(signal.SIGTERM)
             with suppress(ChildProcessError):  # it had ended
-                os.waitid(os.P_PID, self.process.popen.pid, os.WEXITED | os.WNOWAIT)
+                os.waitid(os.P_PID, self.process.pid, os.WEXITED | os.WNOWAIT)
         return DelayedSubmission(Task(self.job))
 
 

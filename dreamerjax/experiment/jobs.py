@@ -8,11 +8,11 @@ import subprocess
 import sys
 from abc import ABC, abstractmethod
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager, suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import psutil
 from filelock import FileLock, Timeout
@@ -58,27 +58,38 @@ class Work(ABC):
     def command(self) -> list[str]:
         """The command line that goes on with what can be resumed, or begins the rest where there is nothing to resume."""
 
-    def start(self, cores: Sequence[int]) -> Process:
-        """Start or continue it on these cores.
+    @contextmanager
+    def process(self, cores: Sequence[int]) -> Iterator[tuple[subprocess.Popen[bytes], int]]:
+        """The process that begins it, or goes on with it, on these cores, and where its words begin in the log; awaited.
 
         Raises UserError: another process does it already; the log cannot be written; a run has another configuration.
         """
         self.log.parent.mkdir(parents=True, exist_ok=True)
-        lock = hold(self.log.with_suffix(".lock"), f"{self.name} is being run by another process")
-        resumed = self.state().resumable
         package = str(Path(__file__).resolve().parent.parent.parent)  # children run this code, whatever is installed
         path = os.pathsep.join([package, *filter(None, [os.environ.get("PYTHONPATH")])])
-        log = self.log.open("a", encoding="utf-8")
-        began = self.log.stat().st_size
-        popen = subprocess.Popen(
-            [*launched(cores), *self.command()],
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=subprocess.STDOUT,
-            env={**os.environ, "PYTHONPATH": path},
-            process_group=0,  # a terminal's Ctrl-C is for the parent alone, which passes it on
-        )
-        return Process(self, popen, lock, log, began, resumed)
+        with hold(self.log.with_suffix(".lock"), f"{self.name} is being run by another process"), self.log.open("a") as log:
+            began = self.log.stat().st_size
+            popen = subprocess.Popen(
+                [*launched(cores), *self.command()],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                env={**os.environ, "PYTHONPATH": path},
+                process_group=0,  # a terminal's Ctrl-C is for the parent alone, which passes it on
+            )
+            try:
+                yield popen, began
+            finally:
+                popen.wait()
+
+    def error(self, code: int, began: int) -> str | None:
+        """What its process has ended with, given the exit code and where its words begin; None if the run is finished."""
+        state = self.state()
+        if state.state == "finished" and code == 0:
+            return None
+        if code < 0:
+            return f"killed by {signal.Signals(-code).name}"
+        return "interrupted" if code > 128 else last_words(self.log, began) or state.error or f"exit code {code}"
 
 
 @dataclass(frozen=True)
@@ -149,31 +160,6 @@ def _vary(experiment: Experiment, jobs: Sequence[tuple[Arm, int]]) -> str:
     values |= {SEED: [str(seed) for _, seed in jobs], NAME: names}
     lists = (f"{key}:[{','.join(words)}]" for key, words in values.items())
     return f"{{{','.join(lists)}}}"
-
-
-@dataclass
-class Process:
-    """A job that runs."""
-
-    job: Work
-    popen: subprocess.Popen[bytes]
-    lock: AbstractContextManager[Any]
-    log: IO[str]
-    began: int  # where its words begin in the log, bytes
-    resumed: bool
-
-    def close(self) -> str | None:
-        """Give everything back once it has ended: the error, None if the run is finished."""
-        with self.lock, self.log:
-            code = self.popen.wait()
-        state = self.job.state()
-        if state.state == "finished" and code == 0:
-            return None
-        if code < 0:
-            return f"killed by {signal.Signals(-code).name}"
-        if code > 128:
-            return "interrupted"
-        return last_words(self.job.log, self.began) or state.error or f"exit code {code}"
 
 
 def kill_all() -> None:

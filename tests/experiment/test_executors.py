@@ -57,11 +57,11 @@ def test_a_job_whose_time_is_over_saves_and_is_submitted_again(tmp_path: Path) -
     experiment = spec.load("trial", tmp_path / "experiments")
     job = Job(experiment, ((experiment.arms[0], 0),), tmp_path / "runs")
     task = executors.Task(job)
-    task.process = job.start(cores.shares(1)[0])
-    wait_until(lambda: "steps/s" in job.log.read_text())
-    task.process.popen.send_signal(signal.SIGUSR2)  # SLURM warns every process of the job, the training too
-    again = task.checkpoint()
-    assert task.process.close() == "interrupted"
+    with job.process(cores.shares(1)[0]) as (task.process, began):
+        wait_until(lambda: "steps/s" in job.log.read_text())
+        task.process.send_signal(signal.SIGUSR2)  # SLURM warns every process of the job, the training too
+        again = task.checkpoint()
+    assert job.error(task.process.returncode, began) == "interrupted"
     assert job.state().state == "interrupted"
     assert again.function.job == job
     assert again.function.process is None
