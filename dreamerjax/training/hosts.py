@@ -17,7 +17,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from typing import Any, TypeVar
 
@@ -217,15 +217,10 @@ def _key(number: int, rank: int) -> str:
 def joined(config: Config, stop: Stop) -> Iterator[tuple[Group, Config]]:
     """`join` for the duration of the block, in which other processes' ends are `explained`."""
     group, common = join(config, stop)
-    fault: BaseException | None = None
-    try:
+    with ExitStack() as at_end:
+        at_end.push(lambda kind, error, trace: group.close(error))
         with group.explained():
             yield group, common
-    except BaseException as error:
-        fault = error
-        raise
-    finally:
-        group.close(fault)
 
 
 def join(config: Config, stop: Stop) -> tuple[Group, Config]:
