@@ -16,7 +16,7 @@ from dreamerjax.core.files import read_json_object
 from dreamerjax.core.formatting import whole
 from dreamerjax.core.run_directory import RunDirectory
 from dreamerjax.diagnostics.collapse import CollapseWatch
-from dreamerjax.diagnostics.verdict import Standards, judge_run
+from dreamerjax.diagnostics.verdict import judge_run
 from dreamerjax.storage.logger import EPISODE_RETURN, WALL_CLOCK, read_metrics
 
 IN_PROGRESS, KILLED = "in progress", "killed"  # beside the outcomes that a run itself writes into summary.json
@@ -75,9 +75,8 @@ def read_directory(directory: RunDirectory) -> RunReading:
     figures = recorded | kept
     findings = watched(records, config) if kept.get("findings") is None else kept["findings"]
     if "verdict" not in figures and records:
-        standards = Standards(figures.get("baseline_return"), wanted, None)
-        names = [str(found.get("name")) for found in findings]
-        figures |= judge_run(records, flatten(Config()) | config, names, standards).figures()
+        names, settings = [str(found.get("name")) for found in findings], flatten(Config()) | config
+        figures |= judge_run(records, settings, names, figures.get("baseline_return")).figures()
     return RunReading(
         directory=directory,
         outcome=outcome,

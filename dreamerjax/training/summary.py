@@ -10,7 +10,7 @@ from dreamerjax.core.console import say
 from dreamerjax.core.files import read_json_object, write_json
 from dreamerjax.core.formatting import number
 from dreamerjax.core.machine import process_seconds
-from dreamerjax.diagnostics.verdict import Standards, judge_run
+from dreamerjax.diagnostics.verdict import judge_run
 from dreamerjax.envs import Given, solved_return
 from dreamerjax.storage.logger import read_metrics
 from dreamerjax.training import update_schedule
@@ -25,9 +25,8 @@ def write_summary(run: RunState, ending: Ending) -> None:
     records = read_metrics(directory.metrics)
     if run.evaluates and run.config.train.eval_every:
         reference = solved_return(run.config.env.id, run.source)
-        standards = Standards(counters.baseline_return, run.config.train.stop_at_return, reference)
         findings = [found["name"] for found in run.watch.summary()]
-        ending.verdict = judge_run(records, flatten(run.config), findings, standards)
+        ending.verdict = judge_run(records, flatten(run.config), findings, counters.baseline_return, reference)
     write_json(
         directory.summary,
         {
