@@ -39,16 +39,11 @@ def compare_runs(
 ) -> tuple[list[ComparedArm], Metric]:
     """The arms that runs make, in the order in which their first runs are named, and by what they are compared.
 
-    Args:
-        names: paths, ids under `root`, or `latest`.
-        root: directory of the runs.
-        metric: a key of metrics.jsonl; each run's number is its last value at or before `at`.
-        at: where the runs are compared, rounded down to a whole number; None for where they all end.
-        budget: what `at` counts.
+    `names` are paths, ids under `root`, or `latest`, two at least and each once. A run's number is the last value of `metric`
+    at or before `at`, which `budget` counts and is rounded down; by default where they all end.
 
-    Raises:
-        UserError: fewer than two runs, the same run or seed twice, no such run, different environments, a run that ended before
-            `at` or, without it, elsewhere than the others; a metric that a run does not have; exit code 2.
+    Raises UserError: the same seed twice, no such run, different environments, a run that ended before `at` or, without it,
+    elsewhere than the others; a metric that a run does not have.
     """
     runs = [read_run(find_run(name, root)) for name in names]
     for run in runs[1:]:
