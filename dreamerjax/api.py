@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Mapping
 from contextlib import closing
-from dataclasses import dataclass
 from typing import Any
 
 from dreamerjax.agent.inference import Agent
@@ -80,7 +79,7 @@ def learn(
     if not _TRAINING.acquire(blocking=False):
         raise UserError("another training of this process is in progress: wait for it, or use a process of its own")
     try:
-        path = conduct(full, stop, source=given, listener=Listener(on_log, on_evaluation, stop))
+        path = conduct(full, stop, source=given, listener=_telling(on_log, on_evaluation, stop))
     finally:
         _TRAINING.release()
     if stop.ends_program:
@@ -88,24 +87,17 @@ def learn(
     return Agent.load(path, env=None if given is None else env)
 
 
-@dataclass(frozen=True)
-class Listener:
-    """Tells the callbacks of a run what it logs, and asks it to stop when one returns False."""
+def _telling(on_log: Callback | None, on_evaluation: Callback | None, stop: Stop) -> Callable[[dict[str, float]], None]:
+    """Tells the callbacks of a run what it logs, and asks it to stop when one returns False or is interrupted."""
 
-    on_log: Callback | None
-    on_evaluation: Callback | None
-    stop: Stop
-
-    def __call__(self, record: dict[str, float]) -> None:
-        """Raises UserError for an exception in a callback; KeyboardInterrupt there asks the run to stop."""
-        name = "on_evaluation" if EVALUATION in record else "on_log"
-        callback: Callback | None = getattr(self, name)
-        if callback is None:
-            return
+    def tell(record: dict[str, float]) -> None:
+        name, callback = ("on_evaluation", on_evaluation) if EVALUATION in record else ("on_log", on_log)
         try:
-            if callback(record) is False:
-                self.stop.requested = True
+            if callback is not None and callback(record) is False:
+                stop.requested = True
         except KeyboardInterrupt:
-            self.stop.requested = True
+            stop.requested = True
         except Exception as error:
             raise UserError(f"{name} raised {type(error).__name__}: {error}", exit_code=1) from error
+
+    return tell

@@ -17,13 +17,14 @@ from rich.table import Table
 
 from dreamerjax.config.completion import complete
 from dreamerjax.core.console import Parser, say
-from dreamerjax.core.errors import UserError
+from dreamerjax.core.errors import UserError, exit_code
 from dreamerjax.core.files import user_path, write_text
+from dreamerjax.core.formatting import NOT_KNOWN, amount, duration, whole
 from dreamerjax.core.run_directory import RunDirectory
 from dreamerjax.experiment.compare import ComparedArm, compare_runs
 from dreamerjax.experiment.compare import show as arms_table
 from dreamerjax.experiment.design import Budget, Metric
-from dreamerjax.report import charts, words
+from dreamerjax.report import charts
 from dreamerjax.report.glossary import Glossary, metrics_page, read_glossary
 from dreamerjax.report.page import TEMPLATES
 from dreamerjax.report.reading import GREEDY, RunReading, read_directory
@@ -71,14 +72,9 @@ class Comparison:
 
 
 def read_comparison(names: Sequence[str], root: str | Path = "runs") -> Comparison:
-    """Reads runs, finished or not, which need not be of one environment.
+    """Reads runs, two at least, finished or not, which need not be of one environment: paths, ids under `root`, or `latest`.
 
-    Args:
-        names: at least two of: paths, ids under `root`, or `latest`.
-        root: directory of the runs.
-
-    Raises:
-        UserError: fewer than two runs, the same one twice, no such run.
+    Raises UserError: fewer than two runs, the same one twice, no such run.
     """
     if len(names) < 2:
         raise UserError(f"a comparison needs at least 2 runs, not {len(names)}")
@@ -88,24 +84,17 @@ def read_comparison(names: Sequence[str], root: str | Path = "runs") -> Comparis
     if twice is not None:
         raise UserError(f"run {twice.path} is named twice")
     runs = tuple(map(read_directory, directories))
-    return Comparison(runs, _differences(runs), tuple(_notes(runs)))
-
-
-def _differences(runs: Sequence[RunReading]) -> dict[str, tuple[str, ...]]:
     keys = dict.fromkeys(key for run in runs for key in run.config if not key.startswith(NOT_A_SETTING))
     values = {key: tuple(str(run.config.get(key, "-")) for run in runs) for key in keys}
-    return {key: found for key, found in values.items() if len(set(found)) > 1}
-
-
-def _notes(runs: Sequence[RunReading]) -> list[str]:
-    environments = dict.fromkeys(str(run.config.get("env.id", words.NOT_KNOWN)) for run in runs)
+    environments = dict.fromkeys(str(run.config.get("env.id", NOT_KNOWN)) for run in runs)
     commits = dict.fromkeys(str((run.meta.get("git") or {}).get("commit"))[:10] for run in runs)
     notes = []
     if len(environments) > 1:
         notes.append(f"The runs are of different environments, whose returns do not compare: {', '.join(environments)}.")
     if len(commits) > 1:
         notes.append(f"The runs were made by different versions of the code: {', '.join(commits)}.")
-    return notes + [f"{number}: {sentence}" for number, run in enumerate(runs, 1) for sentence in run.missing]
+    notes += [f"{number}: {sentence}" for number, run in enumerate(runs, 1) for sentence in run.missing]
+    return Comparison(runs, {key: found for key, found in values.items() if len(set(found)) > 1}, tuple(notes))
 
 
 def show(comparison: Comparison, console: Console) -> None:
@@ -115,8 +104,8 @@ def show(comparison: Comparison, console: Console) -> None:
     for name in ("steps", "last return", "best", "time"):
         runs.add_column(name, justify="right", no_wrap=True)
     for number, run in enumerate(comparison.runs, 1):
-        returns = [words.amount(run.figures.get(f"{which}_return")) for which in ("last", "best")]
-        numbers = (words.whole(run.figures.get("env_steps")), *returns, words.duration(run.figures.get("seconds")))
+        returns = [amount(run.figures.get(f"{which}_return")) for which in ("last", "best")]
+        numbers = (whole(run.figures.get("env_steps")), *returns, duration(run.figures.get("seconds")))
         runs.add_row(str(number), escape(run.name), *numbers)
     console.print(runs)
     if comparison.differences:
@@ -129,7 +118,7 @@ def show(comparison: Comparison, console: Console) -> None:
     drawable = console.encoding.lower().startswith("utf")
     for number, (run, curve) in enumerate(zip(comparison.runs, _curves(comparison.runs), strict=True), 1):
         advice = "".join(f"; try {found.get('override')} ({found.get('reason')})" for found in run.figures.get("advice") or ())
-        verdict = f"{run.ending}. {run.figures.get('verdict') or words.NOT_KNOWN}{advice}"
+        verdict = f"{run.ending}. {run.figures.get('verdict') or NOT_KNOWN}{advice}"
         console.print(f"{number}: {f'{curve} ' if drawable else ''}{verdict}", markup=False)
     for note in comparison.notes:
         console.print(f"note: {note}", markup=False)
@@ -180,7 +169,7 @@ def render(comparison: Comparison, glossary: Glossary) -> str:
         comparison=comparison,
         runs=list(zip(comparison.labels, comparison.runs, strict=True)),
         now=datetime.now().astimezone(),
-        NOT_KNOWN=words.NOT_KNOWN,
+        NOT_KNOWN=NOT_KNOWN,
         curve=charts.overlay(GREEDY, records, large=True),
         panels=[
             (metric, svg, glossary.of({metric: metric}))
@@ -207,22 +196,21 @@ def parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     """The command line."""
     complete(parser)
-    try:
-        options = parser().parse_args(argv)
-        comparison = read_comparison(options.runs, options.root)
-        output = options.output or comparison.runs[0].directory.path.resolve().parent / "compare.html"
-        seeds, console = read_seeds(comparison, options), Console()
-        show(comparison, console)
-        if isinstance(seeds, str):
-            console.print(f"note: seeds are not put together: {seeds}", markup=False)
-        elif seeds is not None:
-            arms_table(*seeds, console)
-        write_text(output, render(comparison, read_glossary(metrics_page())))
-        say(str(output))
-    except UserError as error:
-        say(f"error: {error}", sys.stderr)
-        return error.exit_code
-    return 0
+    return exit_code(lambda: run(parser().parse_args(argv)))
+
+
+def run(options: argparse.Namespace) -> None:
+    """Print the comparison, and write it as a page."""
+    comparison = read_comparison(options.runs, options.root)
+    output = options.output or comparison.runs[0].directory.path.resolve().parent / "compare.html"
+    seeds, console = read_seeds(comparison, options), Console()
+    show(comparison, console)
+    if isinstance(seeds, str):
+        console.print(f"note: seeds are not put together: {seeds}", markup=False)
+    elif seeds is not None:
+        arms_table(*seeds, console)
+    write_text(output, render(comparison, read_glossary(metrics_page())))
+    say(str(output))
 
 
 if __name__ == "__main__":

@@ -111,7 +111,7 @@ def run(config: EvaluateConfig) -> int:
     with stop_on_signals(Stop(at_once=True)) as stop:
         agent = Agent.load(config.run, checkpoint=config.checkpoint.value, root=config.root)
         evaluator = Evaluator(agent.config, agent.networks, config.seed, stop, most_envs=config.num_envs)
-        with closing(evaluator), Film(agent.config.env) if config.video else nullcontext() as film:
+        with closing(evaluator), closing(Film(agent.config.env)) if config.video else nullcontext() as film:
             evaluate(agent, evaluator, config, started)
             if config.video or config.dream:
                 say("videos:\n  " + "\n  ".join(map(str, write_videos(agent, evaluator, film, config))))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,7 @@ from dreamerjax.envs import Source
 from dreamerjax.envs.surroundings import forget
 from dreamerjax.training import reporting, summary, update_schedule
 from dreamerjax.training.hosts import joined
-from dreamerjax.training.outcome import Ending, Outcome, decide, is_last_evaluation_due
+from dreamerjax.training.outcome import Ending, Outcome, decide
 from dreamerjax.training.population import train_together
 from dreamerjax.training.run_state import LearnerOf, RunState
 from dreamerjax.training.runtime import prepare
@@ -214,7 +215,8 @@ def wrap_up(run: RunState, outcome: Outcome) -> Outcome:
     run.trace.close()
     if outcome is Outcome.stopped:
         run.logger.message(f"stopped by a KL spike at update {run.counters.updates} (pacing.kl_spike=stop)")
-    if is_last_evaluation_due(run, outcome):
+    unseen = run.counters.updates > 0 and run.counters.last_step != run.env_steps
+    if unseen and run.evaluates and run.config.train.eval_every and outcome is not Outcome.interrupted:
         try:
             reporting.evaluate(run)
         except Stopped:
@@ -282,46 +284,44 @@ def conduct(
 ) -> Path:
     """`run`, for the command line and for Python: returns the run's directory when it has ended.
 
-    Args:
-        config: of the run.
-        stop: can be asked to end it, as SIGINT, SIGTERM and SIGHUP do; before it has begun, these end it at once.
-        source: of the environments, in place of `env.id`.
-        listener: is told each line of metrics.
-        learner_of: makes the learner of a member of a population, of which other members go on when this one has ended.
+    Before it has begun, what asks `stop` to end it ends it at once. `source` makes the environments in place of `env.id`,
+    `listener` is told each line of metrics, and `learner_of` makes the learner of a member of a population, of which others may
+    go on.
     """
     stop.at_once = True
     with stop_on_signals(stop):
         prepare(config)
         forget()
-        with joined(config, stop) as (group, config):
+        with joined(config, stop) as (group, config), ExitStack() as at_end:
+            if learner_of is None:  # a sweep makes many runs in one process, and a process can map only so many programs
+                at_end.callback(jax.clear_caches)
             directory = None
             if config.resume:
                 path = group.gather(str(find_run(config.resume, config.run.root)))[0]
-                directory = RunDirectory.open(path, lock=group.first)
-            try:
-                own: dict[str, Any] = {"group": group, "source": source, "listener": listener, "learner_of": learner_of}
-                state, ending = RunState(config, directory, stop, **own), Ending()
-            except BaseException:
-                if directory is not None:
-                    directory.close()
-                raise
-            try:
-                with jax.disable_jit(not config.jit), group.explained():
-                    if directory is not None:
-                        reporting.announce_resume(state, *state.restore())
-                    ending.began, stop.at_once = True, False
-                    ending.outcome = train(state)
-                    ending.outcome = wrap_up(state, ending.outcome)
-                    return state.directory.path
-            except BaseException as error:
-                ending.failed(error)
-                if ending.began and isinstance(error, UserError) and not isinstance(error, DivergedError):
-                    rescue(state, error)
-                raise
-            finally:
-                close(state, ending)
-                if learner_of is None:
-                    jax.clear_caches()  # a sweep makes many runs in one process, and a process can map only so many programs
+                directory = at_end.enter_context(closing(RunDirectory.open(path, lock=group.first)))
+            state = RunState(config, directory, stop, group=group, source=source, listener=listener, learner_of=learner_of)
+            carry_out(state, resumed=directory is not None)
+            return state.directory.path
+
+
+def carry_out(run: RunState, *, resumed: bool) -> None:
+    """From the first step, or the last checkpoint of a run that is `resumed`, to the summary, whatever ends it."""
+    ending = Ending()
+    try:
+        with jax.disable_jit(not run.config.jit), run.group.explained():
+            if resumed:
+                reporting.announce_resume(run, *run.restore())
+            ending.began, run.own_stop.at_once = True, False
+            ending.outcome = wrap_up(run, train(run))
+    except BaseException as error:
+        ending.failed(error)
+        if isinstance(error, UserError):
+            error.run = run.directory.path
+            if ending.began and not isinstance(error, DivergedError):
+                rescue(run, error)
+        raise
+    finally:
+        close(run, ending)
 
 
 if __name__ == "__main__":

@@ -44,12 +44,11 @@ from dreamerjax.config.schema import Config, PopulationConfig, RunConfig
 from dreamerjax.config.synonyms import SYNONYMS
 from dreamerjax.config.validation import check_ranges, validate
 from dreamerjax.core.console import say
-from dreamerjax.core.errors import Interrupt, UserError
+from dreamerjax.core.errors import UserError, exit_code
 from dreamerjax.core.run_directory import find_run
 
 T = TypeVar("T")
 _HYDRA = "1.3"  # the Hydra version whose behaviour is asked for
-_INTERRUPTED = 130
 _BY_SIGNAL = 128  # exit codes above it
 _LONGEST_NAME = 150  # characters of a run's name that a sweep makes
 FIXED_AT_START = ("mode", "from_", "reset_actor_critic")
@@ -180,8 +179,7 @@ def _compose(schema: type, overrides: Sequence[str], *, with_hydra: bool = False
 def load_structured(schema: type[T], overrides: Sequence[str] = ()) -> T:
     """Read `key=value` overrides into an instance of a dataclass; fields without a default are required.
 
-    Raises:
-        UserError: a key, group, option, type or value that is not valid.
+    Raises UserError: a key, group, option, type or value that is not valid.
     """
     node = _compose(schema, overrides)
     with _one_line_errors(schema, overrides):
@@ -193,8 +191,7 @@ def load_config(overrides: Sequence[str] = ()) -> Config:
 
     With `resume=RUN` the run's own configuration takes the place of the first two.
 
-    Raises:
-        UserError: a key, group, option, type or value that is not valid; no such run.
+    Raises UserError: a key, group, option, type or value that is not valid; no such run.
     """
     config = load_structured(Config, overrides)
     require_alone(config)
@@ -206,8 +203,7 @@ def load_members(overrides: Sequence[str] = ()) -> list[Config]:
 
     Each is that of a run which is trained alone. Several runs to `resume` are members too.
 
-    Raises:
-        UserError: as `load_config` does; members that are none.
+    Raises UserError: as `load_config` does; members that are none.
     """
     config = load_structured(Config, overrides)
     if config.resume is not None:
@@ -311,19 +307,14 @@ def config_to_yaml(config: Config) -> str:
     return OmegaConf.to_yaml(OmegaConf.structured(config))
 
 
-def config_from_yaml(path: str | Path, content: str | None = None) -> Config:
+def config_from_yaml(path: str | Path) -> Config:
     """Read and check what `config_to_yaml` wrote; a key that is lacking has its default.
 
-    Args:
-        path: the file.
-        content: what to read instead, where `path` only says where it is from.
-
-    Raises:
-        UserError: the file cannot be read, or has an unknown key, a wrong type or an impossible value.
+    Raises UserError: the file cannot be read, or has an unknown key, a wrong type or an impossible value.
     """
     types = key_types(Config)
     try:
-        loaded = OmegaConf.load(path) if content is None else OmegaConf.create(content)
+        loaded = OmegaConf.load(path)
         if not isinstance(loaded, DictConfig):
             raise UserError("not a mapping of configuration keys")
         _refuse_extra(loaded, types, ())
@@ -362,8 +353,14 @@ def _print_sweep(rows: Sequence[Mapping[str, str]]) -> None:
     Console().print(table)
 
 
-def _refuse_flags(arguments: Sequence[str]) -> None:
-    """Raise UserError for what Hydra's parser would answer with its usage, of many lines."""
+def _refuse_flags(arguments: Sequence[str], schema: type) -> None:
+    """Raise UserError for a flag that there is not, which Hydra would answer with its usage, and for what goes with none."""
+    for argument in arguments:
+        key = argument.lstrip("-").partition("=")[0]
+        if argument[:1] == "-" and (key in key_types(schema) or key in _groups(schema)):
+            raise UserError(f"{argument}: write {key}=value, without dashes")
+        if argument[:1] == "-" and key.replace("-", "_") in SYNONYMS:
+            raise unknown_key(key, key_types(schema), _groups(schema))
     parser, said = get_args_parser(), io.StringIO()
     try:
         with redirect_stderr(said):
@@ -372,6 +369,26 @@ def _refuse_flags(arguments: Sequence[str]) -> None:
         raise UserError(said.getvalue().strip().splitlines()[-1].partition("error: ")[2]) from None
     if unknown:
         raise UserError(f"{unknown[0]}: there is no such flag; -m runs a sweep, --help tells the keys")
+    if schema is Config and any(argument.startswith("resume=") for argument in arguments):
+        raise UserError("resume= cannot be combined with flags: name the run and the keys to change, nothing else")
+    if population := next((argument for argument in arguments if argument.lstrip("+").startswith("population.")), None):
+        raise UserError(f"{population} cannot be combined with flags: a sweep trains its runs one after the other")
+
+
+@contextmanager
+def _started_with(words: Sequence[str]) -> Iterator[None]:
+    """As if the program had been started with these; Hydra raises its errors instead of printing them. All is put back."""
+    argv, full_error, root = sys.argv, os.environ.get("HYDRA_FULL_ERROR"), logging.getLogger()
+    handlers = list(root.handlers)
+    sys.argv, os.environ["HYDRA_FULL_ERROR"] = [argv[0], *words], "1"
+    try:
+        yield
+    finally:
+        sys.argv = argv
+        root.handlers[:] = handlers  # Hydra's own write to the streams of this moment
+        os.environ.pop("HYDRA_FULL_ERROR")
+        if full_error is not None:
+            os.environ["HYDRA_FULL_ERROR"] = full_error
 
 
 def _run_with_hydra(task: Task, arguments: Sequence[str], schema: type) -> int:
@@ -379,7 +396,14 @@ def _run_with_hydra(task: Task, arguments: Sequence[str], schema: type) -> int:
 
     A signal ends the whole sweep.
     """
+    _refuse_flags(arguments, schema)
     directory, name = _register(schema)
+    sweep = any(argument in ("-m", "--multirun") for argument in arguments)
+    words = [
+        f"hydra.job.name='{Path(sys.argv[0]).stem}'",
+        *normalise(arguments, key_types(schema), _groups(schema), sweep=sweep),
+    ]
+    words.sort(key=lambda word: "=" in word and word[:1] != "-")  # argparse wants all overrides in one place
     codes: list[int] = []
     rows: list[Mapping[str, str]] = []
     keys: set[str] = set()  # that are swept
@@ -403,35 +427,12 @@ def _run_with_hydra(task: Task, arguments: Sequence[str], schema: type) -> int:
         if isinstance(result, Result):
             rows.append({**swept, **result.row})
 
-    for argument in arguments:
-        key = argument.lstrip("-").partition("=")[0]
-        if argument[:1] == "-" and (key in key_types(schema) or key in _groups(schema)):
-            raise UserError(f"{argument}: write {key}=value, without dashes")
-        if argument[:1] == "-" and key.replace("-", "_") in SYNONYMS:
-            raise unknown_key(key, key_types(schema), _groups(schema))
-    _refuse_flags(arguments)
-    sweep = any(argument in ("-m", "--multirun") for argument in arguments)
-    if schema is Config and any(argument.startswith("resume=") for argument in arguments):
-        raise UserError("resume= cannot be combined with flags: name the run and the keys to change, nothing else")
-    if population := next((argument for argument in arguments if argument.lstrip("+").startswith("population.")), None):
-        raise UserError(f"{population} cannot be combined with flags: a sweep trains its runs one after the other")
-    program = f"hydra.job.name='{Path(sys.argv[0]).stem}'"
-    words = [program, *normalise(arguments, key_types(schema), _groups(schema), sweep=sweep)]
-    words.sort(key=lambda word: "=" in word and word[:1] != "-")  # argparse wants all overrides in one place
-    argv, full_error = sys.argv, os.environ.get("HYDRA_FULL_ERROR")
-    root, handlers = logging.getLogger(), list(logging.getLogger().handlers)
-    sys.argv, os.environ["HYDRA_FULL_ERROR"] = [argv[0], *words], "1"  # raise errors here instead of printing them
     try:
-        with _one_line_errors(schema, arguments):
+        with _started_with(words), _one_line_errors(schema, arguments):
             parsed = OverridesParser.create().parse_overrides([word for word in words if "=" in word and word[:1] != "-"])
             keys.update(override.key_or_group for override in parsed if override.is_sweep_override())
             hydra_main(config_path=directory, config_name=name, version_base=_HYDRA)(job)()
     finally:
-        sys.argv = argv
-        root.handlers[:] = handlers  # Hydra's own write to the streams of this moment
-        os.environ.pop("HYDRA_FULL_ERROR")
-        if full_error is not None:
-            os.environ["HYDRA_FULL_ERROR"] = full_error
         if sweep and len(rows) > 1:
             _print_sweep(rows)
     return next((code for code in codes if code), 0)
@@ -474,24 +475,20 @@ def main(task: Task, argv: Sequence[str] | None = None, schema: type = Config, *
     arguments = list(sys.argv[1:] if argv is None else argv)
     if schema is not Config and "run" in key_types(schema) and not any(word[:1] == "-" for word in arguments):
         arguments = [word if "=" in word else f"run={word}" for word in arguments]  # `evaluate RUN`
-    try:
-        if {"-h", "--help", "--help-all"} & set(arguments):
-            say(_help(task, arguments, schema))
-            return 0
-        if any(argument[:1] == "-" for argument in arguments):
-            return _run_with_hydra(task, arguments, schema)
-        if schema is not Config:
-            return _code(task(load_structured(schema, arguments)))
-        members = [load_config(arguments)] if together is None else load_members(arguments)
-        if together is None or len(members) == 1:
-            return _code(task(members[0]))
-        results = together(members)
-        _print_sweep([result.row for result in results])
-        return next((result.exit_code for result in results if result.exit_code), 0)
-    except UserError as error:
-        say(f"error: {error}", sys.stderr)
-        return error.exit_code
-    except Interrupt as interrupt:
-        return interrupt.exit_code
-    except KeyboardInterrupt:
-        return _INTERRUPTED
+    return exit_code(lambda: _main(task, arguments, schema, together))
+
+
+def _main(task: Task, arguments: Sequence[str], schema: type, together: Together | None) -> int:
+    if {"-h", "--help", "--help-all"} & set(arguments):
+        say(_help(task, arguments, schema))
+        return 0
+    if any(argument[:1] == "-" for argument in arguments):
+        return _run_with_hydra(task, arguments, schema)
+    if schema is not Config:
+        return _code(task(load_structured(schema, arguments)))
+    members = [load_config(arguments)] if together is None else load_members(arguments)
+    if together is None or len(members) == 1:
+        return _code(task(members[0]))
+    results = together(members)
+    _print_sweep([result.row for result in results])
+    return next((result.exit_code for result in results if result.exit_code), 0)

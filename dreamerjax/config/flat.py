@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import MISSING, Field, dataclass, fields, is_dataclass
+from dataclasses import MISSING, dataclass, fields, is_dataclass
 from enum import Enum
 from inspect import getdoc
 from types import NoneType, UnionType
@@ -85,14 +85,13 @@ def _members(node: Any, prefix: str) -> Iterator[Entry]:
     hints = get_type_hints(node if isinstance(node, type) else type(node))
     for item in fields(node):
         hint = hints[item.name]
-        value = _default(item, hint) if isinstance(node, type) else getattr(node, item.name)
+        if not isinstance(node, type):
+            value = getattr(node, item.name)
+        elif is_dataclass(hint):
+            value = hint
+        else:
+            value = item.default if item.default_factory is MISSING else item.default_factory()
         yield Entry(f"{prefix}{item.name}", value, hint, item.metadata.get(ABOUT))
-
-
-def _default(item: Field[Any], hint: Any) -> Any:
-    if is_dataclass(hint):
-        return hint
-    return item.default if item.default_factory is MISSING else item.default_factory()
 
 
 def key_types(schema: type) -> dict[str, Any]:

@@ -43,13 +43,8 @@ def help_text(
 ) -> str:
     """The common keys, or with `everything` all of them; a command with no common ones always shows all.
 
-    Args:
-        command: what is typed before the keys.
-        about: what it is for.
-        entries: a walk through the schema, with the values that its keys have now.
-        groups: of configuration files, if there are any.
-        everything: not the common keys alone.
-        width: of the terminal, in characters.
+    `command` is what is typed before the keys, `about` what it is for, `entries` a walk through the schema with the values that
+    its keys have now, and `width` the terminal's, in characters.
     """
     keys = told(entries)
     common = [entry for entry in keys if entry.about and entry.about.common]
@@ -59,7 +54,10 @@ def help_text(
         "",
     ]
     if everything or not common:
-        lines += ["Keys and their values:", *_sections(entries, width)]
+        lines.append("Keys and their values:")
+        for section, inside in by_section(entries):
+            lines += ["", fill(f"{section.key}: {section.description}", width)] if section else []
+            lines += _lines(inside, width)
     else:
         lines += [f"The most used of {len(keys)} keys, and their values:", *_lines(common, width)]
     if groups:
@@ -71,13 +69,11 @@ def help_text(
     return "\n".join(lines)
 
 
-def _sections(entries: Sequence[Entry], width: int) -> Iterator[str]:
-    """Keys outside any section first, then each section under what it is."""
-    yield from _lines([entry for entry in told(entries) if "." not in entry.key], width)
-    for section in entries:
-        if is_dataclass(section.hint):
-            inside = [entry for entry in told(entries) if entry.key.rpartition(".")[0] == section.key]
-            yield from ("", fill(f"{section.key}: {section.description}", width), *_lines(inside, width))
+def by_section(entries: Sequence[Entry]) -> Iterator[tuple[Entry | None, list[Entry]]]:
+    """The keys outside any section first, then each section with its own."""
+    for section in (None, *(entry for entry in entries if is_dataclass(entry.hint))):
+        name = section.key if section else ""
+        yield section, [entry for entry in told(entries) if entry.key.rpartition(".")[0] == name]
 
 
 def _lines(entries: Sequence[Entry], width: int) -> Iterator[str]:

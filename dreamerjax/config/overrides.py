@@ -116,8 +116,7 @@ def normalise(overrides: Iterable[str], types: dict[str, Any], groups: dict[str,
     `behavior.lambda=` get the underscore that Python wants of them, and `+` is put where it belongs. `groups` says of each
     group whether the primary configuration already chooses an option of it (else one is appended with `+`).
 
-    Raises:
-        UserError: an argument without a key, one that removes a key, a number for true or false.
+    Raises UserError: an argument without a key, one that removes a key, a number for true or false.
     """
     return [_normalise_one(text, types, groups, sweep) for text in overrides]
 
@@ -142,23 +141,10 @@ def explain(error: Exception, overrides: Sequence[str], types: dict[str, Any], g
     if text.startswith("Ambiguous value for argument"):
         argument = text.partition("\n")[0].partition("'")[2].rstrip("'")
         return UserError(f"{argument}: several values are a sweep and need -m; otherwise quote the value")
-    for cause in _causes(error):
-        key = getattr(cause, "full_key", None)
-        if key:
-            of_list = str(key).partition("[")[0]  # where a member of a list is at fault
-            return _explain_key(of_list, cause, text=text, overrides=overrides, types=types, groups=groups)
-    return UserError(text.partition("\n")[0] or type(error).__name__)
-
-
-def _explain_key(
-    key: str,
-    cause: BaseException,
-    *,
-    text: str,
-    overrides: Sequence[str],
-    types: dict[str, Any],
-    groups: Collection[str],
-) -> UserError:
+    cause = next((cause for cause in _causes(error) if getattr(cause, "full_key", None)), None)
+    if cause is None:
+        return UserError(text.partition("\n")[0] or type(error).__name__)
+    key = str(getattr(cause, "full_key", "")).partition("[")[0]  # of the list, where a member of one is at fault
     source = re.match(r"In '([^']+)'", text)
     where = f"configs/{source[1]}.yaml: " if source else ""
     matches = [match for match in map(_OVERRIDE.fullmatch, overrides) if match]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from dreamerjax.config.flat import flatten, key_types, walk
@@ -11,7 +11,7 @@ from dreamerjax.config.overrides import unknown_key
 from dreamerjax.config.schema import Config, PopulationConfig
 from dreamerjax.core.errors import UserError
 
-SEED, NAME = "train.seed", "run.name"
+SEED, NAME, ANCHOR = "train.seed", "run.name", "behavior.anchor"
 BEHAVIOR = ("gamma", "lambda_", "entropy", "pessimism", "anchor", "slow_rate", "slow_regularizer", "return_norm_rate")
 # What the compiled update takes as a number: of all else that shapes it, the members of a population have the same.
 TRACED = (
@@ -37,10 +37,9 @@ def settings(population: PopulationConfig) -> list[dict[str, Any]]:
 
     The values of `vary` are taken side by side, and all of them with every seed.
 
-    Raises:
-        UserError: fewer than two members, or two that are equal; a key that may not differ; lists of unequal lengths.
+    Raises UserError: fewer than two members, or two that are equal; a key that may not differ; lists of unequal lengths.
     """
-    varied = {_full(key): values for key, values in _leaves(population.vary)}
+    varied = {_full(key): values for key, values in flatten(population.vary).items()}
     for key, values in varied.items():
         if not isinstance(values, Sequence) or isinstance(values, str):
             raise UserError(f"population.vary: {key} needs a list of values, one for each member, not {written(values)}")
@@ -77,6 +76,10 @@ def require_one_program(configs: Sequence[Config], names: Sequence[str]) -> None
     for config, name in zip(configs, names, strict=True):
         for key, value in shared(config).items():
             if value != first.get(key):
+                if key == ANCHOR:
+                    anchors = (configs[0].behavior.anchor, config.behavior.anchor)
+                    told = f"it is {anchors[0]:g} in {names[0]} and {anchors[1]:g} in {name}"
+                    raise UserError(f"{ANCHOR} must be above 0 in all members of a population or in none: {told}")
                 raise UserError(
                     f"the members of a population may differ in {SEED}, run.* and traced numbers only: {key} is "
                     f"{written(first.get(key))} in {names[0]} and {written(value)} in {name}"
@@ -87,7 +90,7 @@ def shared(config: Config) -> dict[str, Any]:
     """What all members of a population must have in common, by key; of `behavior.anchor`, whether there is one."""
     own = (SEED, "resume", *TRACED)
     common = {key: value for key, value in flatten(config).items() if key not in own and not key.startswith("run.")}
-    return common | {"behavior.anchor": config.behavior.anchor > 0}
+    return common | {ANCHOR: config.behavior.anchor > 0}
 
 
 def _full(key: str) -> str:
@@ -102,11 +105,3 @@ def _full(key: str) -> str:
             f"{short}; and {SEED}"
         )
     return key
-
-
-def _leaves(section: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for name, value in section.items():
-        if isinstance(value, Mapping):
-            yield from _leaves(value, f"{prefix}{name}.")
-        else:
-            yield f"{prefix}{name}", value

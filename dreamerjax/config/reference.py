@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import is_dataclass
+from collections.abc import Iterator
 
 from dreamerjax.config.cli import config_groups
-from dreamerjax.config.flat import Entry, walk
-from dreamerjax.config.help import told
+from dreamerjax.config.flat import walk
+from dreamerjax.config.help import by_section
 from dreamerjax.config.keys import written
 from dreamerjax.config.schema import Config
 from dreamerjax.config.synonyms import SYNONYMS
+from dreamerjax.core.formatting import markdown_table
 
 _BEGIN = """# Configuration
 
@@ -30,31 +30,23 @@ What other implementations call these keys. They are not accepted: the answer to
 
 def reference() -> str:
     """docs/configuration.md."""
-    return "\n".join([_BEGIN, *_groups(), *_keys(), *_other_names()]) + "\n"
+    return "\n".join([_BEGIN, *_groups(), *_keys(), *_other_names()]).replace("``", "") + "\n"
 
 
 def _groups() -> Iterator[str]:
     for group in config_groups():
         yield f"\n## `{group.word}`\n"
-        yield from _table(("option", "what it is"), [(f"`{name}`", text) for name, text in group.options.items()])
+        yield from markdown_table(("option", "what it is"), [(f"`{name}`", text) for name, text in group.options.items()])
 
 
 def _keys() -> Iterator[str]:
-    entries = list(walk(Config))
-    yield "\n## Keys outside sections\n"
-    yield from _described([entry for entry in told(entries) if "." not in entry.key])
-    for section in entries:
-        if is_dataclass(section.hint):
-            yield f"\n## `{section.key}`\n\n{section.description}.\n"
-            yield from _described([entry for entry in told(entries) if entry.key.rpartition(".")[0] == section.key])
-
-
-def _described(entries: Sequence[Entry]) -> Iterator[str]:
-    rows = [
-        (f"`{entry.key}`", f"`{written(entry.value)}`", entry.about.unit if entry.about else "", entry.valid, entry.description)
-        for entry in entries
-    ]
-    yield from _table(("key", "default", "unit", "valid", "what it is"), rows)
+    for section, inside in by_section(list(walk(Config))):
+        yield f"\n## `{section.key}`\n\n{section.description}.\n" if section else "\n## Keys outside sections\n"
+        head = ("key", "default", "unit", "valid", "what it is")
+        rows = [
+            (f"`{e.key}`", f"`{written(e.value)}`", e.about.unit if e.about else "", e.valid, e.description) for e in inside
+        ]
+        yield from markdown_table(head, rows)
 
 
 def _other_names() -> Iterator[str]:
@@ -62,14 +54,8 @@ def _other_names() -> Iterator[str]:
     named: dict[tuple[str, ...], list[str]] = {}
     for name, keys in SYNONYMS.items():
         named.setdefault(keys, []).append(name)
-    rows = [(", ".join(f"`{key}`" for key in keys), ", ".join(f"`{name}`" for name in names)) for keys, names in named.items()]
-    yield from _table(("key", "other names"), rows)
-
-
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str]:
-    yield f"| {' | '.join(head)} |"
-    yield "|" + "---|" * len(head)
-    yield from (f"| {' | '.join(row)} |".replace("``", "") for row in rows)
+    rows = [[", ".join(f"`{name}`" for name in names) for names in pair] for pair in named.items()]
+    yield from markdown_table(("key", "other names"), rows)
 
 
 if __name__ == "__main__":

@@ -103,11 +103,6 @@ def _behavior(config: Config) -> Iterator[str]:
         yield f"behavior.anchor={behavior.anchor:g} needs an averaged policy to stay near: optim.average_updates=1000, not 0"
 
 
-def _run(config: Config) -> Iterator[str]:
-    if unknown := unknown_metric(config.run.primary_metric):
-        yield f"run.primary_metric {unknown}"
-
-
 def _modes(config: Config) -> Iterator[str]:
     mode = config.mode
     if mode is Mode.dreamer and config.from_ is None:
@@ -139,6 +134,8 @@ def _pacing(config: Config) -> Iterator[str]:
 
 
 def _names(config: Config) -> Iterator[str]:
+    if unknown := unknown_metric(config.run.primary_metric):
+        yield f"run.primary_metric {unknown}"
     for key, value in (("env.id", config.env.id), ("run.root", config.run.root)):
         if not value.strip():
             yield f"{key} must not be empty"
@@ -160,10 +157,9 @@ def check_ranges(section: Any) -> None:
 def validate(config: Config) -> None:
     """Check every number's range and the conditions between keys.
 
-    Raises:
-        UserError: the first value that is impossible, with what would be valid.
+    Raises UserError: the first value that is impossible, with what would be valid.
     """
     check_ranges(config)
-    for check in (_architecture, _environment, _images, _data, _behavior, _run, _modes, _pacing, _names):
+    for check in (_architecture, _environment, _images, _data, _behavior, _modes, _pacing, _names):
         for message in check(config):
             raise UserError(message)

@@ -53,14 +53,10 @@ def deaf() -> None:
     Ignored by a function, not by SIG_IGN, which programs that this process starts would inherit.
     """
     for number in SIGNALS:
-        signal.signal(number, _nothing)
+        signal.signal(number, lambda *_: None)
         if hasattr(signal, "siginterrupt"):
             signal.siginterrupt(number, False)
     unblock_signals()
-
-
-def _nothing(*args: object) -> None:
-    pass
 
 
 def kill(pid: int | None) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from functools import cache
+from pathlib import Path
 from signal import SIGINT
 
 from dreamerjax.core.console import say
@@ -13,7 +15,10 @@ class UserError(Exception):
     """A mistake in configuration, files or environment that its one-line message fully explains.
 
     Entry points print the message without a traceback and exit with `exit_code`: 2 for bad input, 1 for a fault at run time.
+    `run` is the directory of the run that it has ended, if it has.
     """
+
+    run: Path | None = None
 
     def __init__(self, message: str, exit_code: int = 2) -> None:
         super().__init__(" ".join(message.split()))
@@ -39,3 +44,16 @@ class Interrupt(KeyboardInterrupt):
 def warn_once(text: str) -> None:
     """One line on stderr, once per process and text; where nothing can be written, nothing happens."""
     say(f"warning: {text}", sys.stderr)
+
+
+def exit_code(command: Callable[[], int | None]) -> int:
+    """What a command returns; or what ended it: a UserError, which is one line on stderr, or Ctrl-C (130)."""
+    try:
+        return command() or 0
+    except UserError as error:
+        say(f"error: {error}", sys.stderr)
+        return error.exit_code
+    except Interrupt as interrupt:
+        return interrupt.exit_code
+    except KeyboardInterrupt:
+        return 128 + SIGINT

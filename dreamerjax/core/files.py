@@ -55,8 +55,7 @@ def read_json_object(path: Path) -> dict[str, Any]:
 def write_bytes(path: Path, content: bytes) -> None:
     """Writes a file in one step: a reader, or a crash, sees the old content or the new, never a part.
 
-    Raises:
-        UserError: the file cannot be written; the old content is still there.
+    Raises UserError: the file cannot be written; the old content is still there.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     with file_faults(path):

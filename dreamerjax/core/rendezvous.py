@@ -15,6 +15,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from dreamerjax.core.errors import UserError
+from dreamerjax.core.formatting import differences
 
 LIMIT = 60.0  # seconds that the processes wait for each other
 GRACE = 5.0  # seconds for one line to come
@@ -39,16 +40,10 @@ class Place:
 
 
 def meet(place: Place, wishes: Mapping[str, Any], limit: float = LIMIT) -> None:
-    """Return when all processes have come and want the same.
+    """Return when all processes have come, within so many seconds, and want the same: JSON-able values by name.
 
-    Args:
-        place: of this process.
-        wishes: JSON-able values by name; all processes must have the same.
-        limit: seconds to wait.
-
-    Raises:
-        UserError: on every process that is there: not all came in time, two have the same number, they want different
-            things, or the address cannot be used.
+    Raises UserError on every process that is there: not all came in time, two have the same number, they want different things,
+    or the address cannot be used.
     """
     try:
         socket.getaddrinfo(place.host, place.port)
@@ -97,12 +92,7 @@ def _receive(place: Place, wishes: Mapping[str, Any], deadline: float, limit: fl
 def _difference(number: int, told: Mapping[str, Any], place: Place, wishes: Mapping[str, Any]) -> str:
     theirs = {**told["wishes"], "parallel.processes": told["place"]["processes"]}
     ours = {**json.loads(json.dumps(dict(wishes))), "parallel.processes": place.processes}
-    absent = "absent"
-    different = [
-        f"{key} is {theirs.get(key, absent)} there and {ours.get(key, absent)} in process 0"
-        for key in sorted(theirs.keys() | ours.keys())
-        if theirs.get(key, absent) != ours.get(key, absent)
-    ]
+    different = [f"{key} is {there} there and {here} in process 0" for key, (there, here) in differences(theirs, ours).items()]
     return f"process {number} is not set as process 0 is: {'; '.join(different)}" if different else ""
 
 

@@ -67,12 +67,7 @@ def collect_meta(
 ) -> dict[str, Any]:
     """The content of meta.json: what the run asks, and all that is needed to run it again.
 
-    Args:
-        hypothesis: the one thing the run is to show.
-        primary_metric: the metric that decides.
-        family: JSON-able fingerprint of what fixes the model.
-        devices: one description per device.
-        seed: of the run.
+    `family` is the JSON-able fingerprint of what fixes the model; `devices` has one description of each.
     """
     commit, dirty = git_state(Path(__file__).resolve().parents[2])
     return {
@@ -109,8 +104,7 @@ class RunDirectory:
     def create(cls, root: str | Path, name: str, config_yaml: str, meta: dict[str, Any]) -> RunDirectory:
         """Makes a new run directory under `root` and locks it; two started in the same second get different ones.
 
-        Raises:
-            UserError: the directory or a file in it cannot be written; exit code 1.
+        Raises UserError: the directory or a file in it cannot be written; exit code 1.
         """
         stem = f"{datetime.now():%Y-%m-%d_%H%M%S}_{re.sub(r'[^A-Za-z0-9._-]+', '-', name).strip('-') or 'run'}"
         path = user_path(root) / stem
@@ -130,9 +124,8 @@ class RunDirectory:
     def open(cls, path: str | Path, *, root: str | Path = "runs", lock: bool = False) -> RunDirectory:
         """Opens an existing run: a path, a run's id under `root`, or `latest`, the newest run under `root`.
 
-        Raises:
-            UserError: there is no such directory, it is not a run, something in it leads out of it,
-                or (with `lock`) another process trains in it.
+        Raises UserError: there is no such directory, it is not a run, something in it leads out of it, or (with `lock`) another
+        process trains in it.
         """
         found = find_run(path, root)
         run = cls(found.absolute() if lock else found)
@@ -159,8 +152,7 @@ class RunDirectory:
     def lock(self) -> None:
         """Claims the run for this process until `close` or the process's end, however it ends.
 
-        Raises:
-            UserError: another process holds it.
+        Raises UserError: another process holds it.
         """
         holder = self.path / ".lock.pid"
         with file_faults(self.path):
@@ -188,8 +180,7 @@ class RunDirectory:
 def find_run(path: str | Path, root: str | Path = "runs") -> Path:
     """The directory of a run named by path, by its id under `root`, as `latest`, or as `zoo:NAME`.
 
-    Raises:
-        UserError: nothing is there, or what is there is not a run.
+    Raises UserError: nothing is there, or what is there is not a run.
     """
     if str(path) == "latest":
         return _latest(user_path(root))
@@ -199,18 +190,18 @@ def find_run(path: str | Path, root: str | Path = "runs") -> Path:
     found = next((candidate for candidate in candidates if candidate.is_dir()), None)
     if found is None:
         raise UserError(f"no run at {path}: give a run directory, its name under {root}/, or latest")
-    if not _is_run(found):
+    if not is_run(found):
         raise UserError(f"{found} is not a dreamerjax run: it has no config.yaml and meta.json written by one")
     return found
 
 
 def _from_zoo(name: str, root: Path) -> Path:
     """A trained agent that comes with the package, copied to below `root`, where what is learned of it may be written."""
-    names = sorted(agent.name for agent in _ZOO.iterdir() if _is_run(agent))
+    names = sorted(agent.name for agent in _ZOO.iterdir() if is_run(agent))
     if name not in names:
         raise UserError(f"{ZOO}{name}: no such agent; there are {', '.join(f'{ZOO}{known}' for known in names)}")
     copy = root / f"zoo_{name}"
-    if not _is_run(copy):
+    if not is_run(copy):
         with file_faults(copy):
             shutil.copytree(_ZOO / name, copy, dirs_exist_ok=True)
     return copy
@@ -218,11 +209,11 @@ def _from_zoo(name: str, root: Path) -> Path:
 
 def run_around(file: Path) -> Path | None:
     """The run that a file lies in, however deep; None if it lies in none."""
-    return next((folder for folder in file.absolute().parents if _is_run(folder)), None)
+    return next((folder for folder in file.absolute().parents if is_run(folder)), None)
 
 
 def _latest(root: Path) -> Path:
-    runs = [path for path in root.iterdir() if path.is_dir() and _is_run(path)] if root.is_dir() else []
+    runs = [path for path in root.iterdir() if path.is_dir() and is_run(path)] if root.is_dir() else []
     if not runs:
         raise UserError(f"no run under {root}/, so there is no latest one")
     return max(runs, key=_created)
@@ -237,7 +228,8 @@ def _created(run: Path) -> tuple[float, int]:
         return changed / 1e9, changed
 
 
-def _is_run(path: Path) -> bool:
+def is_run(path: Path) -> bool:
+    """Whether a directory is that of a run."""
     return read_json_object(path / "meta.json").get("kind") == KIND and (path / "config.yaml").is_file()
 
 

@@ -94,12 +94,11 @@ class Collector:
         self._progress.advance(action, reward)
         self._reward = reward.astype(np.float32)
         self._observations, self._is_first = following, done
-        return self._finish(done.nonzero()[0], final, terminated) if done.any() else []
-
-    def _finish(self, ended: np.ndarray, final: Arrays, is_terminal: np.ndarray) -> list[Episode]:
-        """Write the final records of the streams in `ended` and count their episodes."""
+        if not done.any():
+            return []
+        ended = done.nonzero()[0]
         returns, lengths = self._progress.return_[ended].tolist(), self._progress.length[ended].tolist()
-        self._end(ended, final, is_terminal)
+        self._end(ended, final, terminated)
         self.episodes += len(ended)
         return [Episode(*entry, self.env_steps) for entry in zip(ended.tolist(), returns, lengths, strict=True)]
 

@@ -14,10 +14,10 @@ from dreamerjax.agent import action_distribution
 from dreamerjax.agent.imagination import DreamNoise
 from dreamerjax.agent.state import Params
 from dreamerjax.agent.world_model import FilterInputs, Latent, initial_latent
-from dreamerjax.data.episodes import PlayedEpisode, pad
+from dreamerjax.data.playing import PlayedEpisode, pad
 from dreamerjax.diagnostics import belief, model_bias
 from dreamerjax.diagnostics.model_bias import Calibration, States
-from dreamerjax.diagnostics.open_loop_prediction import SCORED, OpenLoop, OpenLoopPredictor
+from dreamerjax.diagnostics.open_loop import SCORED, OpenLoop, OpenLoopPredictor
 from dreamerjax.networks.build import Networks
 
 EPISODES = 16  # to record for a calibration; fewer do

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,30 +12,12 @@ from dreamerjax.diagnostics.detectors import Detector
 
 CLEAR = 2 / 3  # a finding ends when its level is this low, so that it does not flicker around 1
 SUSTAINED = 8  # logs in a row, 200 updates by default, before a condition seen in single logs counts
-
-
 COMPARED = 2  # evaluations, or comparisons with reality, in a row: one may be of an agent that has just become better
-GATES = ("focus", "camp", "kl_pause")  # of pacing
-
-
-@dataclass(frozen=True)
-class WatchSettings:
-    """What the detectors must know of the run."""
-
-    free_nats: float  # loss.free_nats, in nats
-    clip: bool  # whether loss.free_bits is `clip`: no gradient below the threshold
-    gates: frozenset[str] = frozenset()  # those of GATES that the run's settings can turn on
-
-
-def watch_settings(settings: Mapping[str, Any]) -> WatchSettings:
-    """Of a run's configuration by dotted keys."""
-    gates = {
-        "focus": settings["pacing.focus_threshold"],
-        "camp": settings["pacing.camp_ratio"],
-        "kl_pause": settings["pacing.kl_spike"] == "pause",
-    }
-    on = frozenset(name for name, is_on in gates.items() if is_on)
-    return WatchSettings(settings["loss.free_nats"], clip=settings["loss.free_bits"] == "clip", gates=on)
+GATES: dict[str, Callable[[Mapping[str, Any]], Any]] = {  # of pacing, and whether settings can turn them on
+    "focus": lambda settings: settings["pacing.focus_threshold"],
+    "camp": lambda settings: settings["pacing.camp_ratio"],
+    "kl_pause": lambda settings: settings["pacing.kl_spike"] == "pause",
+}
 
 
 @dataclass(frozen=True)
@@ -89,8 +71,9 @@ class CollapseWatch:
     metric that a record lacks, or that is not finite, does not count. Memory is bounded, whatever the run's length.
     """
 
-    def __init__(self, settings: WatchSettings) -> None:
-        on_free_bits = detectors.dynamics_on_free_bits(settings.free_nats, settings.clip)
+    def __init__(self, settings: Mapping[str, Any]) -> None:
+        """`settings` are the run's configuration by dotted keys."""
+        on_free_bits = detectors.dynamics_on_free_bits(settings["loss.free_nats"], settings["loss.free_bits"] == "clip")
         self._cases = [
             _Case("evaluation_falls_while_values_rise", evaluations.EvaluationFalls()),
             _Case("evaluations_oscillate", evaluations.EvaluationsOscillate()),
@@ -109,7 +92,7 @@ class CollapseWatch:
             _Case("open_loop_worse_than_no_change", detectors.open_loop_worse_than_no_change, COMPARED),
             _Case("replay_without_failures", trends.ReplayWithoutFailures()),
             *[_Case(f"{gate}_always_on", trends.GateAlwaysOn(gate)) for gate in GATES],
-            *[_Case(f"{gate}_never_on", trends.GateNeverOn(gate)) for gate in GATES if gate in settings.gates],
+            *[_Case(f"{gate}_never_on", trends.GateNeverOn(gate)) for gate, is_set in GATES.items() if is_set(settings)],
         ]
 
     def observe(self, record: Mapping[str, float]) -> list[Finding]:

@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 
 FLOOR = 1e-8  # keeps the logarithm of a loss of 0 finite
 PREFIX = "wm/surprise"
-COMPONENTS = ("reward", "continue", "pixel", "state", "kl_dyn", "kl_rep")
 
 
 @dataclass(frozen=True)
@@ -42,12 +41,8 @@ def components(metrics: Mapping[str, float], images: frozenset[str] = frozenset(
 def measure(state: SurpriseState, losses: Mapping[str, float], beta: float) -> tuple[SurpriseState, dict[str, float]]:
     """Take over one update's losses: the new state, and log(loss / average before it) by metric name.
 
-    Args:
-        state: the averages of the updates before.
-        losses: not negative, by component, and `total`.
-        beta: of the running averages, in [0, 1).
-
-    `ready` is 0 until the averages have seen 1 / (1 - beta) updates; until then all ratios are 0.
+    `losses` are not negative, by component, and `total`; `beta` in [0, 1) is of the running averages. `ready` is 0 until the
+    averages have seen 1 / (1 - beta) updates; until then all ratios are 0.
     """
     ready = state.count >= 1.0 / (1.0 - beta)
     correction = 1.0 - beta**state.count

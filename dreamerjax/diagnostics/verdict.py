@@ -40,25 +40,16 @@ class RunVerdict:
         return {"verdict": self.sentence, "advice": [vars(advice) for advice in self.advice]}
 
 
-@dataclass(frozen=True)
-class Standards:
-    """What the evaluations are set beside, where it is known."""
-
-    random: float | None  # mean return of the random policy
-    wanted: float | None  # train.stop_at_return
-    reference: float | None  # what the environment's registration counts as solved
-
-
 def judge_run(
-    records: Sequence[Mapping[str, float]], settings: Mapping[str, object], findings: Sequence[str], standards: Standards
+    records: Sequence[Mapping[str, float]],
+    settings: Mapping[str, object],
+    findings: Sequence[str],
+    random: float | None = None,
+    reference: float | None = None,
 ) -> RunVerdict:
-    """The verdict on a run.
+    """The verdict on a run: lines of metrics.jsonl, its configuration by dotted keys, names of what the watch found.
 
-    Args:
-        records: lines of metrics.jsonl.
-        settings: the run's configuration by dotted keys.
-        findings: names of what the collapse watch found, the first first.
-        standards: what its evaluations are set beside.
+    `random` is the random policy's mean return, `reference` what the environment's registration counts as solved, if known.
     """
     curve = [record for record in records if math.isfinite(record.get(f"{GREEDY}_mean", math.nan))]
     if not any(record.get("update", 0) > 0 for record in records):
@@ -70,10 +61,11 @@ def judge_run(
     last, interval = curve[-1][f"{GREEDY}_mean"], _interval(curve[-1], episodes)
     low, high = interval
     said = [f"{number(last)} [{number(low)}, {number(high)}] in the last evaluation"]
-    if standards.random is not None:
-        beside = "better than" if low > standards.random else "worse than" if high < standards.random else "no better than"
-        said.append(f"{beside} the random policy's {number(standards.random)}")
-    goal = standards.wanted if standards.wanted is not None else standards.reference
+    if random is not None:
+        beside = "better than" if low > random else "worse than" if high < random else "no better than"
+        said.append(f"{beside} the random policy's {number(random)}")
+    wanted = settings.get("train.stop_at_return")
+    goal = wanted if isinstance(wanted, int | float) else reference
     solved = goal is not None and last >= goal
     judged = "" if goal is None else f"{'solved' if solved else 'not solved'} ({number(goal)} is wanted): "
     trend, best = _trend(curve), max(curve, key=lambda record: record[f"{GREEDY}_mean"])
@@ -84,7 +76,7 @@ def judge_run(
         said.append("still rising" if trend > 0 else "falling")
     found = [
         *findings,
-        *_conditions(records, standards, high, solved=solved, trend=trend, fell=fell),
+        *_conditions(records, random, high, solved=solved, trend=trend, fell=fell),
     ]
     return RunVerdict(judged + ", ".join(said), tuple(_advice(found, settings)))
 
@@ -109,7 +101,7 @@ def _trend(curve: Sequence[Mapping[str, float]]) -> int:
 
 
 def _conditions(
-    records: Sequence[Mapping[str, float]], standards: Standards, high: float, *, solved: bool, trend: int, fell: bool
+    records: Sequence[Mapping[str, float]], random: float | None, high: float, *, solved: bool, trend: int, fell: bool
 ) -> Iterator[str]:
     """What speaks for a setting beside the findings of the watch, by its name in SETTINGS."""
     if fell or trend < 0:
@@ -123,7 +115,7 @@ def _conditions(
     sound = abs(compared.get("gap/return_ratio", 0.0) - 1.0) < PROMISE_KEPT
     if not sound and compared.get("gap/open_loop_error", 0.0) > OPEN_LOOP_LOST:
         yield "model_is_lost"
-    if standards.random is not None and high <= standards.random + abs(standards.random) / 2:
+    if random is not None and high <= random + abs(random) / 2:
         yield "no_better_than_random"
     if not trend:
         yield "flat"

@@ -6,8 +6,7 @@ from dreamerjax.envs.factory import Source, make_env, solved_return, time_limit
 from dreamerjax.envs.given import Given
 from dreamerjax.envs.progress import Progress, Purpose, episode_seed
 from dreamerjax.envs.spaces import env_spec
-from dreamerjax.envs.stepper import Stepper
-from dreamerjax.envs.vector import Envs, make_vector_env
+from dreamerjax.envs.vector import Envs, Stepper, make_vector_env
 
 __all__ = [
     "Adapter",

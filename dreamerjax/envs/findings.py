@@ -10,7 +10,6 @@ from gymnasium.envs.registration import EnvSpec as Registration
 from dreamerjax.config.schema import ModelConfig
 from dreamerjax.core.types import EnvSpec
 from dreamerjax.envs.descriptions import FAINT
-from dreamerjax.envs.membership import Kind
 from dreamerjax.envs.random_rollouts import Alone, Together
 
 FAR = 100.0  # in size; the agent sees symlog, in which 100 and 101 are 0.01 apart
@@ -26,7 +25,7 @@ def problems(registered: Registration, model: ModelConfig, alone: Alone, togethe
     if fault := alone.fault or together.fault:
         yield f"training would end with: {fault}"
     for found, count in alone.outside.items():
-        if found.kind is not Kind.precision:
+        if found.kind != "precision":
             yield f"observation {found.name!r} {found.words} ({count:,} of {alone.observations:,} observations)"
     if alone.complete and not alone.returns and registered.max_episode_steps is None:
         yield (
@@ -50,7 +49,7 @@ def problems(registered: Registration, model: ModelConfig, alone: Alone, togethe
 def remarks(registered: Registration, model: ModelConfig, spec: EnvSpec, alone: Alone, together: Together) -> Iterator[str]:
     """What training survives, but the environment's author should know."""
     for found in alone.outside:
-        if found.kind is Kind.precision:
+        if found.kind == "precision":
             yield f"observation {found.name!r} {found.words}: it is converted"
     if not alone.fault and not alone.returns and (registered.max_episode_steps is not None or not alone.complete):
         yield f"no episode ended within {alone.steps:,} steps"

@@ -4,23 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from enum import Enum
-from typing import Any
+from typing import Any, Literal
 
 import gymnasium as gym
 import numpy as np
 
 from dreamerjax.envs.spaces import BARE_NAME
 
-
-class Kind(Enum):
-    """What is wrong. `precision`: only the dtype, and the values are in the space once they are converted to it."""
-
-    structure = "structure"
-    shape = "shape"
-    dtype = "dtype"
-    range = "range"
-    precision = "precision"
+# What is wrong. `precision`: only the dtype, and the values are in the space once they are converted to it.
+Kind = Literal["structure", "shape", "dtype", "range", "precision"]
 
 
 @dataclass(frozen=True)
@@ -40,14 +32,14 @@ def mismatches(space: gym.Space[Any], value: Any, name: str = "") -> Iterator[Mi
                 yield from mismatches(inner, value[key], f"{name}.{key}".lstrip("."))
         else:
             found = f"the keys {list(value)}" if isinstance(value, dict) else f"type {type(value).__name__}"
-            yield Mismatch(name or BARE_NAME, Kind.structure, f"must be a dict with the keys {list(space.spaces)}, has {found}")
+            yield Mismatch(name or BARE_NAME, "structure", f"must be a dict with the keys {list(space.spaces)}, has {found}")
     elif isinstance(space, gym.spaces.Tuple):
         if isinstance(value, tuple) and len(value) == len(space.spaces):
             for index, inner in enumerate(space.spaces):
                 yield from mismatches(inner, value[index], f"{name}.{index}".lstrip("."))
         else:
             found = f"{len(value)}" if isinstance(value, tuple) else f"type {type(value).__name__}"
-            yield Mismatch(name or BARE_NAME, Kind.structure, f"must be a tuple of {len(space.spaces)}, is {found}")
+            yield Mismatch(name or BARE_NAME, "structure", f"must be a tuple of {len(space.spaces)}, is {found}")
     elif not space.contains(value):
         yield Mismatch(name or BARE_NAME, *_reason(space, np.asarray(value)))
 
@@ -55,19 +47,19 @@ def mismatches(space: gym.Space[Any], value: Any, name: str = "") -> Iterator[Mi
 def _reason(space: gym.Space[Any], value: np.ndarray) -> tuple[Kind, str]:
     assert space.dtype is not None
     if value.shape != space.shape:
-        return Kind.shape, f"has shape {value.shape}, its space {space.shape}"
+        return "shape", f"has shape {value.shape}, its space {space.shape}"
     if not np.can_cast(value.dtype, space.dtype, "same_kind"):
-        return Kind.dtype, f"is {value.dtype}, its space {space.dtype}"
+        return "dtype", f"is {value.dtype}, its space {space.dtype}"
     if space.contains(value.astype(space.dtype)):
-        return Kind.precision, f"is {value.dtype}, its space {space.dtype}"
+        return "precision", f"is {value.dtype}, its space {space.dtype}"
     if isinstance(space, gym.spaces.Box):
         index = np.unravel_index(np.argmin((value >= space.low) & (value <= space.high)), value.shape)
         which = f"component {', '.join(map(str, index))} is" if index else "is"
         return (
-            Kind.range,
+            "range",
             f"{which} {_shown(value[index])}, its bounds are {_shown(space.low[index])} and {_shown(space.high[index])}",
         )
-    return Kind.range, f"is {value}, its space {space}"
+    return "range", f"is {value}, its space {space}"
 
 
 def _shown(number: Any) -> str:

@@ -17,25 +17,23 @@ import numpy as np
 
 from dreamerjax.core.child_process import SIGNALS
 
-_theirs: dict[int, Any] = {}  # what differs from ours, by its place in what `_look` returns
-_inside = False
-WARNINGS = 2  # the place of their filters there
+WARNINGS = 2  # the place of their filters in what `_look` returns
+
+
+class _Own(threading.local):
+    """Of each thread, for each member of a population has one."""
+
+    def __init__(self) -> None:
+        self.theirs: dict[int, Any] = {}  # what differs from ours, by its place in what `_look` returns
+        self.inside = False
+
+
+_own = _Own()
 
 
 def forget() -> None:
     """What earlier environments changed no longer holds for anything: another run begins."""
-    _theirs.clear()
-
-
-def remembered() -> dict[int, Any]:
-    """What holds for the environments of this run; for `remember`, when another one had its turn meanwhile."""
-    return dict(_theirs)
-
-
-def remember(theirs: dict[int, Any]) -> None:
-    """What holds from now on."""
-    _theirs.clear()
-    _theirs.update(theirs)
+    _own.theirs.clear()
 
 
 @contextmanager
@@ -47,25 +45,24 @@ def foreign(*, made: bool = False) -> Iterator[None]:
     and SIGHUP are put back for later calls too: a signal may come during one. Random states of the process are left alone,
     since nothing here draws from them.
     """
-    global _inside
-    if _inside:
+    if _own.inside:
         yield
         return
-    handlers, ours, _inside = _handlers(), _look(), True
+    handlers, ours, _own.inside = _handlers(), _look(), True
     if not made:
-        for place, value in _theirs.items():
+        for place, value in _own.theirs.items():
             _put(place, value)
     try:
         yield
     finally:
-        _inside = False
+        _own.inside = False
         changed = {place: value for place, value in enumerate(_look()) if value != ours[place]}
         for place in changed:
             _put(place, ours[place])
         changed.pop(WARNINGS, None)
         if not made:
-            _theirs.clear()
-        _theirs.update(changed)
+            _own.theirs.clear()
+        _own.theirs.update(changed)
         if _handlers() != handlers and threading.current_thread() is threading.main_thread():
             for number, handler in zip(SIGNALS, handlers, strict=True):
                 signal.signal(number, handler)

@@ -1,4 +1,4 @@
-"""Several environments side by side, in this process or in one subprocess each."""
+"""Several environments side by side, in this process or in one subprocess each, and masked resets and steps of them."""
 
 from __future__ import annotations
 
@@ -28,7 +28,9 @@ from dreamerjax.core.types import Arrays
 from dreamerjax.envs.adapter import Adapter
 from dreamerjax.envs.boundary import construction
 from dreamerjax.envs.factory import Source, find_registration, make_env
+from dreamerjax.envs.surroundings import foreign
 
+MEANWHILE = 0.3  # seconds by which a signal may reach a process of the environment before it reaches this one
 HANGING = 3.0  # seconds for which a step is waited for once the run is to end
 CLOSING = 10.0  # seconds that an environment has to close
 
@@ -50,26 +52,17 @@ def make_vector_env(config: EnvConfig, num_envs: int, source: Source | None = No
     with ExitStack() as made:
         envs: list[Adapter] = []
         for stream in streams:
-            with _only_once(envs):
+            try:
                 envs.append(made.enter_context(closing(make_env(config, None, source, stream))))
+            except UserError as error:
+                hint = "; if it can exist only once, set env.num_envs=1" if envs else ""
+                raise UserError(f"{error}{hint}") from error
         _require_same_spaces(config.id, envs)
         with construction(config.id):
-            vector = SyncVectorEnv([partial(_itself, env) for env in envs], copy=False, autoreset_mode=AutoresetMode.DISABLED)
+            itself = [partial(lambda made: made, env) for env in envs]
+            vector = SyncVectorEnv(itself, copy=False, autoreset_mode=AutoresetMode.DISABLED)
         made.pop_all()
     return vector
-
-
-@contextmanager
-def _only_once(envs: list[Adapter]) -> Iterator[None]:
-    try:
-        yield
-    except UserError as error:
-        hint = "; if it can exist only once, set env.num_envs=1" if envs else ""
-        raise UserError(f"{error}{hint}") from error
-
-
-def _itself(env: Adapter) -> Adapter:
-    return env
 
 
 def _require_same_spaces(env_id: str, envs: list[Adapter]) -> None:
@@ -192,6 +185,52 @@ def _kill(processes: Iterable[Any]) -> None:
 
 
 Envs = SyncVectorEnv[Arrays, np.ndarray] | SubprocessVectorEnv
+
+
+class Stepper:
+    """A vector environment whose results are copied.
+
+    `env_step` is the number of environment steps before the call; faults name it, as a step of `during`. A fault while the
+    run is to end raises Stopped: what ends the run may have ended a process of the environment too.
+    """
+
+    def __init__(self, envs: Envs, during: str = "environment", stop: Stop | None = None) -> None:
+        self.envs, self._during, self._stop = envs, during, stop or Stop()
+
+    def reset(self, mask: np.ndarray, seeds: list[int], env_step: int) -> Arrays:
+        """Begin the next episode of the streams in `mask`; observations [n, ...] of all.
+
+        Raises EnvironmentFault.
+        """
+        chosen: list[int | None] = [seed if masked else None for seed, masked in zip(seeds, mask, strict=True)]
+        with self._faults_name(env_step):
+            observations, _ = self.envs.reset(seed=chosen, options={"reset_mask": mask.copy()})
+        return _copied(observations)
+
+    def step(self, action: np.ndarray, env_step: int) -> tuple[Arrays, np.ndarray, np.ndarray, np.ndarray]:
+        """Observations [n, ...], reward float64 [n], terminated [n] and truncated [n] after actions [n, ...].
+
+        Raises EnvironmentFault.
+        """
+        with self._faults_name(env_step):
+            observations, reward, terminated, truncated, _ = self.envs.step(action)
+        return _copied(observations), reward, terminated, truncated
+
+    @contextmanager
+    def _faults_name(self, env_step: int) -> Iterator[None]:
+        try:
+            with foreign():
+                yield
+        except EnvironmentFault as fault:
+            text = f"after {self._during} step {env_step}: {fault}"
+            if self._stop.within(MEANWHILE):
+                raise Stopped(text) from fault
+            fault.args = (text,)
+            raise
+
+
+def _copied(observations: Arrays) -> Arrays:
+    return {name: values.copy() for name, values in observations.items()}
 
 
 def _worker(index: int, make: Any, pipe: Any, *rest: Any) -> None:

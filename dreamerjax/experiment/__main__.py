@@ -1,4 +1,4 @@
-"""Run and judge experiments: `python -m dreamerjax.experiment list | new | plan | run | report SLUG | compare RUN RUN...`."""
+"""Run and judge experiments: `python -m dreamerjax.experiment list | new | plan | run | report SLUG`."""
 
 from __future__ import annotations
 
@@ -12,12 +12,10 @@ from rich.table import Table
 
 from dreamerjax.config.completion import complete
 from dreamerjax.core.console import Parser, say
-from dreamerjax.core.errors import UserError
+from dreamerjax.core.errors import UserError, exit_code
 from dreamerjax.core.files import read_json_object, user_path
 from dreamerjax.experiment import spec
 from dreamerjax.experiment.states import runs
-
-_INTERRUPTED = 130
 
 
 def list_experiments(options: argparse.Namespace) -> None:
@@ -123,13 +121,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """The command line."""
     complete(parser)
     options = parser().parse_args(argv)
-    try:
-        return options.function(options) or 0
-    except UserError as error:
-        say(f"error: {error}", sys.stderr)
-        return error.exit_code
-    except KeyboardInterrupt:
-        return _INTERRUPTED
+    return exit_code(lambda: options.function(options))
 
 
 if __name__ == "__main__":

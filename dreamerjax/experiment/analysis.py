@@ -40,26 +40,12 @@ class ArmResult:
     middle: Estimate
 
 
-@dataclass(frozen=True)
-class Absence:
-    """A run that does not count, and why."""
-
-    arm: str
-    seed: int
-    reason: str
-
-
 def weigh(
     experiment: Experiment, states: Mapping[tuple[str, int], ExperimentRun]
-) -> tuple[tuple[ArmResult, ...], tuple[Absence, ...]]:
-    """What every arm reached, and the runs that do not count.
+) -> tuple[tuple[ArmResult, ...], list[dict[str, Any]]]:
+    """What every arm reached, and the runs that do not count, from the state of each (arm, seed).
 
-    Args:
-        experiment: as its file says now.
-        states: of each (arm, seed).
-
-    Raises:
-        UserError: no run can be compared; exit code 1.
+    Raises UserError: no run can be compared; exit code 1.
     """
     arms, absent = [], []
     for arm in experiment.arms:
@@ -70,32 +56,37 @@ def weigh(
                 values.append(value(run, experiment.metric))
                 runs.append(run)
             except UserError as error:
-                absent.append(Absence(arm.name, seed, without_places(str(error))))
+                absent.append({"arm": arm.name, "seed": seed, "reason": without_places(str(error))})
         array = np.array(values, np.float64)
         arms.append(ArmResult(arm, tuple(runs), array, estimate(array, experiment.rule.confidence)))
     if not any(arm.runs for arm in arms):
-        first = f"for example {absent[0].arm}, seed {absent[0].seed}: {absent[0].reason}"
+        first = "for example {arm}, seed {seed}: {reason}".format(**absent[0])
         message = f"experiment {experiment.slug}: none of its {len(absent)} runs can be compared, {first}"
         raise UserError(message, exit_code=1)
-    return tuple(arms), tuple(absent)
+    return tuple(arms), absent
 
 
 def results(
-    experiment: Experiment, arms: Sequence[ArmResult], absent: Sequence[Absence], changed: Sequence[str]
+    experiment: Experiment, arms: Sequence[ArmResult], absent: Sequence[Mapping[str, Any]], changed: Sequence[str]
 ) -> dict[str, Any]:
     """The content of results.json: the verdict, and every number of the report.
 
-    Args:
-        experiment: as its file says now.
-        arms: what was weighed, at least one run; see `weigh`.
-        absent: what does not count.
-        changed: keys of the experiment's file that say something else than at its first run.
+    `arms` have at least one run, see `weigh`; `absent` does not count; `changed` are keys of the experiment's file that say
+    something else than at its first run.
     """
     hypothesis, metric, confidence = experiment.hypothesis, experiment.metric, experiment.rule.confidence
     runs = [run for arm in arms for run in arm.runs]
     values = {arm.arm.name: arm.values for arm in arms}
     contrast = contrast_estimate(values, experiment.arms, hypothesis.contrast, confidence)
-    better = _improvement(experiment, values)
+    better, ranks = None, None
+    if hypothesis.contrast.factor is None:
+        sides = [[values[name] for name in names] for names in (hypothesis.contrast.treatment, hypothesis.contrast.control)]
+        above, below = sides if hypothesis.higher else reversed(sides)
+        better = improvement(above, below, confidence)
+        if metric.statistic is Statistic.time_to:  # the log-rank test of both sides, and how many runs never got there
+            treatment, control = map(np.concatenate, sides)
+            censored = {"treatment": int((treatment >= metric.at).sum()), "control": int((control >= metric.at).sum())}
+            ranks = {"p": log_rank(treatment, control, metric.at), "censored": censored}
     few = [arm.name for arm in contrast_arms(experiment.arms, hypothesis.contrast) if len(values[arm.name]) < 2]
     verdict = judge(contrast, higher=hypothesis.higher, by=hypothesis.by)
     if few:
@@ -108,7 +99,7 @@ def results(
         "reason": verdict.reason,
         "contrast": contrast._asdict(),
         "smallest_effect": smallest_effect(values, experiment),
-        "log_rank": _log_rank(experiment, values),
+        "log_rank": ranks,
         "probability_of_improvement": better._asdict() if better else None,
         "hypothesis": {
             "change": hypothesis.change,
@@ -130,7 +121,7 @@ def results(
         "estimator": ESTIMATOR,
         "resamples": RESAMPLES,
         "arms": [_arm(arm) for arm in arms],
-        "absent": [vars(absence) for absence in absent],
+        "absent": list(absent),
         "warnings": _warnings(experiment, runs, absent, changed),
         "machine": machine(),
         "versions": runs[0].meta.get("versions"),
@@ -192,27 +183,8 @@ def _finished(state: ExperimentRun) -> RunRecord:
     return read_run(state.path)
 
 
-def _improvement(experiment: Experiment, values: Mapping[str, np.ndarray]) -> Estimate | None:
-    contrast = experiment.hypothesis.contrast
-    if contrast.factor is not None:
-        return None
-    treatment, control = ([values[name] for name in names] for names in (contrast.treatment, contrast.control))
-    better, worse = (treatment, control) if experiment.hypothesis.higher else (control, treatment)
-    return improvement(better, worse, experiment.rule.confidence)
-
-
-def _log_rank(experiment: Experiment, values: Mapping[str, np.ndarray]) -> dict[str, Any] | None:
-    """Of times: the log-rank test of both sides, and how many runs never got there."""
-    contrast, at = experiment.hypothesis.contrast, experiment.metric.at
-    if experiment.metric.statistic is not Statistic.time_to or contrast.factor is not None:
-        return None
-    treatment, control = (np.concatenate([values[name] for name in names]) for names in (contrast.treatment, contrast.control))
-    censored = {"treatment": int((treatment >= at).sum()), "control": int((control >= at).sum())}
-    return {"p": log_rank(treatment, control, at), "censored": censored}
-
-
 def _warnings(
-    experiment: Experiment, runs: Sequence[RunRecord], absent: Sequence[Absence], changed: Sequence[str]
+    experiment: Experiment, runs: Sequence[RunRecord], absent: Sequence[Mapping[str, Any]], changed: Sequence[str]
 ) -> list[str]:
     warnings = []
     if experiment.pilot:
@@ -223,16 +195,12 @@ def _warnings(
     if changed:
         warnings.append(f"experiment.yaml has changed since the first run: {', '.join(changed)}.")
     if experiment.gate is Gate.dynamics:
-        warnings += _other_families(runs)
+        for run in runs[1:]:
+            try:
+                require_same(runs[0].meta.get("family") or {}, run.meta.get("family") or {}, runs[0].name)
+            except UserError as error:
+                warnings.append(f"The gate is dynamics, yet the arms are not one model family: {error} ({run.name}).")
+                break
     if experiment.metric.budget is Budget.seconds:
         warnings.append("The budget is wall time: whatever else the machine did moved the results.")
     return warnings + mixed_code(runs)
-
-
-def _other_families(runs: Sequence[RunRecord]) -> list[str]:
-    for run in runs[1:]:
-        try:
-            require_same(runs[0].meta.get("family") or {}, run.meta.get("family") or {}, runs[0].name)
-        except UserError as error:
-            return [f"The gate is dynamics, yet the arms are not one model family: {error} ({run.name})."]
-    return []

@@ -13,12 +13,12 @@ from dreamerjax.config.flat import flatten
 from dreamerjax.config.schema import Config
 from dreamerjax.config.validation import unknown_metric
 from dreamerjax.core.errors import UserError
+from dreamerjax.core.formatting import differences
 from dreamerjax.experiment.design import Arm, Budget, Experiment, Gate, Statistic
 
 FEWEST_SEEDS = 3
 BUDGET_KEYS = ("train.steps", "train.updates", "train.stop_at_return")
 RUNNER_KEYS = ("train.seed", "run.root", "run.name", "run.hypothesis", "run.primary_metric", "resume")
-ABSENT = "absent"  # the value of a key that a configuration lacks
 _NO_CHANGE = re.compile(r"run\..*|resume")
 
 
@@ -32,18 +32,8 @@ def _compose(overrides: tuple[str, ...]) -> Config:
     return load_config(overrides)
 
 
-def differing(one: dict[str, Any], other: dict[str, Any], ignored: re.Pattern[str]) -> list[str]:
-    """The keys whose values differ between two flat configurations, or that one of them lacks."""
-    keys = sorted(one.keys() | other.keys())
-    return [key for key in keys if one.get(key, ABSENT) != other.get(key, ABSENT) and not ignored.fullmatch(key)]
-
-
 def check_experiment(experiment: Experiment, file: Path) -> None:
-    """Refuse what cannot answer the question.
-
-    Raises:
-        UserError: one line with the file, the key and what would be valid.
-    """
+    """Refuse what cannot answer the question. Raises UserError: one line with the file, the key and what would be valid."""
     try:
         _check_numbers(experiment)
         _check_metric(experiment)
@@ -51,7 +41,8 @@ def check_experiment(experiment: Experiment, file: Path) -> None:
         for arm, setting in settings.items():
             _check_setting(experiment, arm, setting)
         for one, other in combinations(settings, 2):
-            _check_pair(experiment, one, other, differing(settings[one], settings[other], _NO_CHANGE))
+            keys = [key for key in differences(settings[one], settings[other]) if not _NO_CHANGE.fullmatch(key)]
+            _check_pair(experiment, one, other, keys)
     except UserError as error:
         raise UserError(f"{file}: {error}") from error
 

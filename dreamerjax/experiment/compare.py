@@ -39,19 +39,12 @@ def compare_runs(
 ) -> tuple[list[ComparedArm], Metric]:
     """The arms that runs make, in the order in which their first runs are named, and by what they are compared.
 
-    Args:
-        names: paths, ids under `root`, or `latest`.
-        root: directory of the runs.
-        metric: a key of metrics.jsonl; each run's number is its last value at or before `at`.
-        at: where the runs are compared, rounded down to a whole number; None for where they all end.
-        budget: what `at` counts.
+    `names` are paths, ids under `root`, or `latest`, two at least and each once. A run's number is the last value of `metric`
+    at or before `at`, which `budget` counts and is rounded down; by default where they all end.
 
-    Raises:
-        UserError: fewer than two runs, the same run or seed twice, no such run, different environments, a run that ended before
-            `at` or, without it, elsewhere than the others; a metric that a run does not have; exit code 2.
+    Raises UserError: the same seed twice, no such run, different environments, a run that ended before `at` or, without it,
+    elsewhere than the others; a metric that a run does not have.
     """
-    if len(names) < 2:
-        raise UserError(f"a comparison needs at least 2 runs, not {len(names)}")
     runs = [read_run(find_run(name, root)) for name in names]
     for run in runs[1:]:
         there, here = (each.config.get("env.id") for each in (runs[0], run))
@@ -65,7 +58,14 @@ def compare_runs(
     arms = _arms(runs)
     labels = _labels([arm[0] for arm in arms])
     values = [np.array([value(run, question) for run in arm]) for arm in arms]
-    against = [_against(values[0], other) for other in values[1:]]
+    sides = [Arm("first", ()), Arm("other", ())], Contrast(treatment=("other",), control=("first",))
+    against = [
+        (
+            contrast_estimate({"first": values[0], "other": other}, *sides, CONFIDENCE),
+            improvement([other], [values[0]], CONFIDENCE),
+        )
+        for other in values[1:]
+    ]
     return [
         ComparedArm(label, tuple(arm), numbers, estimate(numbers, CONFIDENCE), *compared)
         for label, arm, numbers, compared in zip(labels, arms, values, [(None, None), *against], strict=True)
@@ -112,8 +112,7 @@ def _arms(runs: Sequence[RunRecord]) -> list[list[RunRecord]]:
             continue
         twin = next((other for other in arm if other.seed == run.seed), None)
         if twin is not None:
-            same = f"run {run.name} is named twice" if twin.path.resolve() == run.path.resolve() else ""
-            raise UserError(same or f"runs {twin.name} and {run.name} have the same settings and the same seed {run.seed}")
+            raise UserError(f"runs {twin.name} and {run.name} have the same settings and the same seed {run.seed}")
         arm.append(run)
     return arms
 
@@ -127,9 +126,3 @@ def _labels(firsts: Sequence[RunRecord]) -> list[str]:
     settings = [_settings(run) for run in firsts]
     keys = sorted({key for each in settings for key in each if any(other.get(key) != each[key] for other in settings)})
     return [", ".join(f"{key}={each[key]}" for key in keys if key in each) or "all runs" for each in settings]
-
-
-def _against(first: np.ndarray, other: np.ndarray) -> tuple[Estimate, Estimate]:
-    values, arms = {"first": first, "other": other}, [Arm("first", ()), Arm("other", ())]
-    contrast = Contrast(treatment=("other",), control=("first",))
-    return contrast_estimate(values, arms, contrast, CONFIDENCE), improvement([other], [first], CONFIDENCE)

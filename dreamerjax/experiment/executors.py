@@ -10,6 +10,7 @@ import logging
 import os
 import shutil
 import signal
+import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -20,14 +21,14 @@ from datetime import datetime
 from functools import partial
 from multiprocessing import resource_tracker
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 from dreamerjax.core.child_process import signals_blocked
 from dreamerjax.core.console import say
 from dreamerjax.core.errors import UserError
 from dreamerjax.core.machine import cores
 from dreamerjax.experiment.cores import shares, with_shares
-from dreamerjax.experiment.jobs import Process, Work
+from dreamerjax.experiment.jobs import Work
 
 POLL = 0.2  # seconds between two looks at a process
 DASK_POLL = 1.0  # the same where a look is a question to the scheduler
@@ -35,21 +36,7 @@ CONNECT = 15  # seconds in which a scheduler must answer, and have a worker
 NOT_STARTED = "not started"
 
 
-class Wish(Protocol):
-    """That all runs end: threading.Event, or what stands for it on a worker."""
-
-    def wait(self, timeout: float, /) -> bool:
-        """Whether it is there, at once or within so many seconds."""
-
-
-class Future(Protocol):
-    """The part of concurrent.futures.Future that submitit's jobs have too."""
-
-    def done(self) -> bool:
-        """Whether there is a result or an exception."""
-
-    def result(self) -> str | None:
-        """What the task returned, or raises what it raised."""
+Future = Any  # of concurrent.futures, or what submitit has like it: `done()` and `result()`
 
 
 @dataclass
@@ -57,9 +44,9 @@ class Task:
     """What an executor does with a job: begin or continue its training process, and wait for its end. It is pickled."""
 
     job: Work
-    process: Process | None = None
+    process: subprocess.Popen[bytes] | None = None
 
-    def __call__(self, wish: Wish | None = None, on: Sequence[int] | None = None, poll: float = POLL) -> str | None:
+    def __call__(self, wish: Any = None, on: Sequence[int] | None = None, poll: float = POLL) -> str | None:
         """The run's error, None if it is finished, NOT_STARTED if it was to end before it began.
 
         Args:
@@ -67,31 +54,30 @@ class Task:
             on: the cores for the process; by default those of this one.
             poll: seconds between two looks at the process.
 
-        Raises UserError as `Work.start` does.
+        Raises UserError as `Work.process` does.
         """
         wish = wish or threading.Event()
         if wish.wait(0):
             return NOT_STARTED
-        if self.job.state().state == "finished":
+        if (state := self.job.state()).state == "finished":
             return None
-        self.process = self.job.start(cores() if on is None else on)
-        announce(f"{'resume' if self.process.resumed else 'start'}  {self.job.name}")
-        try:
-            while self.process.popen.poll() is None and not wish.wait(poll):
-                pass
-        finally:  # also where the wish cannot be heard any more
-            self.process.popen.send_signal(signal.SIGTERM)
-            error = self.process.close()
-        return error
+        with self.job.process(cores() if on is None else on) as (self.process, began):
+            announce(f"{'resume' if state.resumable else 'start'}  {self.job.name}")
+            try:
+                while self.process.poll() is None and not wish.wait(poll):
+                    pass
+            finally:  # also where the wish cannot be heard any more
+                self.process.send_signal(signal.SIGTERM)
+        return self.job.error(self.process.returncode, began)
 
     def checkpoint(self) -> Any:
         """Called by submitit shortly before the job's time is over or it has to give way: save, and submit the rest anew."""
         from submitit.helpers import DelayedSubmission
 
         if self.process is not None:
-            self.process.popen.send_signal(signal.SIGTERM)
+            self.process.send_signal(signal.SIGTERM)
             with suppress(ChildProcessError):  # it had ended
-                os.waitid(os.P_PID, self.process.popen.pid, os.WEXITED | os.WNOWAIT)
+                os.waitid(os.P_PID, self.process.pid, os.WEXITED | os.WNOWAIT)
         return DelayedSubmission(Task(self.job))
 
 
@@ -131,13 +117,7 @@ def require(cluster: Cluster | None) -> None:
 
 
 def executor_for(cluster: Cluster | None, jobs: int, folder: Path) -> AbstractContextManager[Executor]:
-    """The one that was asked for.
-
-    Args:
-        cluster: which, and what is asked of it; None for this process.
-        jobs: runs at once, in this process or on Dask workers of this machine.
-        folder: submitit's own files lie in it.
-    """
+    """The one asked for: `jobs` runs at once in this process or on Dask workers of this machine; `folder` is submitit's."""
     if cluster is None:
         return in_threads(jobs)
     return on_dask(cluster.address, jobs) if cluster.kind == "dask" else through_submitit(cluster, folder)
@@ -219,11 +199,10 @@ class _WorkersWish:
     key: Any
 
     def wait(self, timeout: float) -> bool:
-        return bool(self.event.wait(timeout) if timeout else self.event.is_set()) or self._released()
-
-    def _released(self) -> bool:
         task = self.worker.state.tasks.get(self.key)
-        return task is None or task.state in ("cancelled", "released", "forgotten")
+        if task is None or task.state in ("cancelled", "released", "forgotten"):
+            return True
+        return bool(self.event.wait(timeout) if timeout else self.event.is_set())
 
 
 def _on_worker(task: Task, *, wish: Any, workers: int | None) -> str | None:

@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 Curves = Sequence[tuple[np.ndarray, np.ndarray]]  # x [n] and y [n] of each seed
-LINES = ("-", "--", ":")  # in turn, where there are more arms than colours
 LABEL = 70  # most characters of an arm's name in a picture
 
 
@@ -27,8 +26,7 @@ def draw_curves(path: Path, arms: Sequence[tuple[str, Curves]], *, title: str, m
 
     With more arms than colours only the interquartile means are drawn.
 
-    Raises:
-        UserError: the file cannot be written; exit code 1.
+    Raises UserError: the file cannot be written; exit code 1.
     """
     unit, apart = metric.budget.value, len(arms) <= len(style.COLORS)
     labels = [f"{_short(name)} ({len(seeds)} seed{'s' * (len(seeds) != 1)})" for name, seeds in arms]
@@ -43,7 +41,7 @@ def draw_curves(path: Path, arms: Sequence[tuple[str, Curves]], *, title: str, m
                 for x, y in seeds:
                     axes.plot(x, y, color=color, linewidth=0.8, alpha=0.3)
                 axes.fill_between(grid, low, high, color=color, alpha=0.18)
-            line, marker = "-" if apart else LINES[place % len(LINES)], "o" if len(grid) < 2 else None
+            line, marker = "-" if apart else style.LINES[place % len(style.LINES)], "o" if len(grid) < 2 else None
             axes.plot(grid, middle, color=color, linestyle=line, label=label, marker=marker)
         axes.axvline(metric.at, **style.REFERENCE, label=f"compared at {metric.at:,} {unit}")
         axes.xaxis.set_major_formatter(style.THOUSANDS)
@@ -54,8 +52,7 @@ def draw_curves(path: Path, arms: Sequence[tuple[str, Curves]], *, title: str, m
 def draw_metric(path: Path, arms: Sequence[ArmResult], *, title: str, metric: str) -> None:
     """Every seed as a dot, the interquartile mean as a diamond with its interval; beside them the grid, if there is one.
 
-    Raises:
-        UserError: the file cannot be written; exit code 1.
+    Raises UserError: the file cannot be written; exit code 1.
     """
     levels, height = _swept_levels(arms), 1.8 + 0.45 * len(arms)
     size = (13.0, max(height, 4.5)) if levels else (9.0, max(height, 2.4))

@@ -7,6 +7,7 @@ simulation without an effect is enough: the effect at which 80% of the intervals
 from __future__ import annotations
 
 import math
+from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -57,11 +58,7 @@ def seeds_needed(experiment: Experiment, effect: float) -> int:
 
     if (least := seen_with(SIMULATED)) > effect:
         return math.ceil(SIMULATED * (least / effect) ** 2)
-    low, high = FEWEST, SIMULATED
-    while low < high:
-        middle = (low + high) // 2
-        low, high = (low, middle) if seen_with(middle) <= effect else (middle + 1, high)
-    return low
+    return FEWEST + bisect_left(range(FEWEST, SIMULATED), True, key=lambda seeds: seen_with(seeds) <= effect)
 
 
 def pooled_spread(arms: Sequence[Sequence[float] | np.ndarray]) -> float:
@@ -74,8 +71,7 @@ def pooled_spread(arms: Sequence[Sequence[float] | np.ndarray]) -> float:
 def newest_pilot(experiment: Experiment) -> Pilot:
     """The spread in the experiment's own results, or else in the newest of the same metric beside its directory.
 
-    Raises:
-        UserError: there are no results of this metric, or all of their values are equal.
+    Raises UserError: there are no results of this metric, or all of their values are equal.
     """
     metric, own = experiment.metric, experiment.directory.resolve() / "results.json"
     others = sorted(own.parent.parent.glob("*/results.json"))
@@ -92,13 +88,10 @@ def newest_pilot(experiment: Experiment) -> Pilot:
 def plan(experiment: Experiment, spread: float | None, effect: float | None) -> str:
     """What the experiment can see, in a few lines.
 
-    Args:
-        experiment: as its file says.
-        spread: between seeds of an arm, in units of the metric; None: that of a pilot, see `newest_pilot`.
-        effect: that is asked about; None: `hypothesis.by`.
+    `spread` is that between seeds of an arm, in units of the metric, by default that of a pilot, see `newest_pilot`; `effect`
+    is asked about, by default `hypothesis.by`.
 
-    Raises:
-        UserError: a number is not above 0, there is no pilot, or the contrast is one of two factors.
+    Raises UserError: a number is not above 0, there is no pilot, or the contrast is one of two factors.
     """
     slug, contrast, seeds = experiment.slug, experiment.hypothesis.contrast, len(experiment.seeds)
     if contrast.factor is not None:
@@ -126,11 +119,7 @@ def plan(experiment: Experiment, spread: float | None, effect: float | None) -> 
 
 
 def smallest_effect(values: Mapping[str, Sequence[float] | np.ndarray], experiment: Experiment) -> float | None:
-    """The smallest effect that finished runs could have seen, in units of the metric.
-
-    Args:
-        values: of each arm's runs.
-        experiment: whose contrast it is.
+    """The smallest effect that finished runs, of which `values` are each arm's, could have seen, in units of the metric.
 
     None of a contrast of two factors, with fewer than two values in an arm of it, and where the values do not differ.
     """

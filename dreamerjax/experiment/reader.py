@@ -37,11 +37,7 @@ class _Loader(yaml.BaseLoader):
 
 
 def read_yaml(file: Path) -> Any:
-    """The content of a YAML file: dictionaries, lists and text.
-
-    Raises:
-        UserError: the file cannot be read or is not YAML.
-    """
+    """The content of a YAML file: dictionaries, lists and text. Raises UserError: the file cannot be read or is not YAML."""
     try:
         return yaml.load(file.read_text(encoding="utf-8"), _Loader)
     except (OSError, UnicodeDecodeError) as error:

@@ -57,13 +57,10 @@ class RunRecord:
 
 
 def read_run(path: Path) -> RunRecord:
-    """Reads a run directory, also one that is being trained.
-
-    Raises:
-        UserError: a file of it is missing, damaged or empty.
-    """
+    """Reads a run directory, also one that is being trained. Raises UserError: a file of it is missing, damaged or empty."""
+    damaged: list[int] = []
     try:
-        records = tuple(read_metrics(path / "metrics.jsonl"))
+        records = tuple(read_metrics(path / "metrics.jsonl", damaged))
         config = yaml.safe_load((path / "config.yaml").read_text(encoding="utf-8"))
         meta = json.loads((path / "meta.json").read_text(encoding="utf-8"))
         summary_file = path / "summary.json"
@@ -72,6 +69,8 @@ def read_run(path: Path) -> RunRecord:
         raise UserError(f"run {path.name} has no {Path(error.filename).name}") from error
     except (OSError, ValueError, yaml.YAMLError) as error:
         raise UserError(f"run {path.name} cannot be read: {error}") from error
+    if damaged:
+        raise UserError(f"run {path.name} cannot be read: metrics.jsonl is damaged in line {', '.join(map(str, damaged))}")
     if not records:
         raise UserError(f"run {path.name} logged nothing")
     return RunRecord(path, records, flatten(config), meta, summary)
@@ -80,8 +79,7 @@ def read_run(path: Path) -> RunRecord:
 def curve(run: RunRecord, metric: str, budget: Budget) -> tuple[np.ndarray, np.ndarray]:
     """Budget spent [n], not decreasing, and value of the metric there [n].
 
-    Raises:
-        UserError: the run never logged the metric; the nearest one that it logged is named.
+    Raises UserError: the run never logged the metric; the nearest one that it logged is named.
     """
     field = FIELDS[budget]
     points = [(record[field], record[metric]) for record in run.records if record.get(metric) is not None]
@@ -111,16 +109,16 @@ def value(run: RunRecord, metric: Metric) -> float:
     `last` is the last value at or before `at`; the others are over all values from `start` to `at`. A vector of environments
     passes a step count by less than one tick, a call of several updates likewise: values so little past `at` count too.
 
-    Raises:
-        UserError: the run ended before `at`, never logged the metric, logged it only outside the window, or a value in it is
-            not finite; or `kept` has no value after the one that reached the threshold. Such a run cannot be compared.
+    Raises UserError: the run ended before `at`, never logged the metric, logged it only outside the window, or a value in it is
+    not finite; or `kept` has no value after the one that reached the threshold. Such a run cannot be compared.
     """
     unit = metric.budget.value
     if not reaches(run, metric.budget, metric.at):
         raise UserError(f"run {run.name} ended after {end(run, metric.budget):,.0f} of {metric.at:,} {unit}")
     spent, values = curve(run, metric.name, metric.budget)
     start = 0 if metric.statistic is Statistic.last else metric.start
-    inside = (spent >= start) & (spent <= metric.at + _tick(run, metric.budget))
+    ticks = run.config.get(_TICKS.get(metric.budget, ""), 1)
+    inside = (spent >= start) & (spent <= metric.at + int(ticks) - 1)
     if not inside.any():
         raise UserError(f"run {run.name} has no {metric.name} from {start:,} to {metric.at:,} {unit}")
     spent, values = spent[inside], values[inside]
@@ -149,8 +147,3 @@ def _of_curve(spent: np.ndarray, values: np.ndarray, metric: Metric) -> Any:
         case Statistic.kept:
             return reached[first + 1 :].mean() if len(values) > first + 1 else np.nan
     return getattr(np, metric.statistic.name)(values)
-
-
-def _tick(run: RunRecord, budget: Budget) -> int:
-    """By how much the budget may pass a mark: one short of a step of all environments, or of a call of several updates."""
-    return int(run.config.get(_TICKS[budget], 1)) - 1 if budget in _TICKS else 0

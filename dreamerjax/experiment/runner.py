@@ -21,8 +21,7 @@ from dreamerjax.core.stopping import Stop, stop_on_signals
 from dreamerjax.experiment import spec
 from dreamerjax.experiment.design import Experiment, Status
 from dreamerjax.experiment.executors import NOT_STARTED, Cluster, Executor, Future, announce, executor_for, require
-from dreamerjax.experiment.jobs import Job, Work, hold, kill_all
-from dreamerjax.experiment.population import populations
+from dreamerjax.experiment.jobs import Job, Work, hold, kill_all, populations
 from dreamerjax.experiment.states import runs, unchanged
 
 POLL = 0.1  # seconds between two looks at the jobs
@@ -47,14 +46,12 @@ def run(
         experiment: what to run.
         root: the experiment's runs lie in `<root>/<slug>/`.
         jobs: processes at once, each on its own share of the cores; on a cluster, the workers that Dask starts here.
-        arms: only these.
-        seeds: only these.
+        arms, seeds: only these.
         cluster: where to run instead of in processes of this one.
         population: train runs that one compiled update can serve in one process.
 
-    Raises:
-        UserError: no such arm or seed; the cluster is not there or does not answer; another process runs the experiment; a run
-            has another configuration.
+    Raises UserError: no such arm or seed; the cluster is not there or does not answer; another process runs the experiment; a
+    run has another configuration.
     """
     _check_selection(experiment, jobs, arms, seeds)
     require(cluster)
@@ -66,15 +63,16 @@ def run(
         _keep_file(experiment, directory)
         wherever = replace(experiment, directory=experiment.directory.absolute())  # workers may have another folder
         selected = [
-            Job(wherever, arm, seed, root.absolute())
+            (arm, seed)
             for seed in experiment.seeds
             if seeds is None or seed in seeds
             for arm in experiment.arms
             if arms is None or arm.name in arms
         ]
-        unfinished = [job for job in selected if states[job.arm.name, job.seed].state != "finished"]
+        unfinished = [(arm, seed) for arm, seed in selected if states[arm.name, seed].state != "finished"]
         say(f"{experiment.slug}: {len(selected)} runs, {len(selected) - len(unfinished)} of them finished before")
-        todo = populations(unfinished, states) if population else unfinished
+        groups = populations(experiment, unfinished, states) if population else [(run,) for run in unfinished]
+        todo = [Job(wherever, group, root.absolute()) for group in groups]
         with stop_on_signals() as stop:
             errors = run_all(todo, executor_for(cluster, jobs, directory / "cluster"), stop)
         print_summary(experiment, root)

@@ -34,8 +34,7 @@ QUESTION = "Does a larger entropy bonus make CartPole-v1 learn faster?"
 def load(slug_or_path: str | Path, root: str | Path = "experiments") -> Experiment:
     """Read and check an experiment, named by its slug under `root`, its directory or its file.
 
-    Raises:
-        UserError: there is none, or its file says something that is not valid: the file, the key and what would be valid.
+    Raises UserError: there is none, or its file says something that is not valid: the file, the key and what would be valid.
     """
     file = find(slug_or_path, root)
     top = Section(file, "", read_yaml(file), KEYS)
@@ -53,8 +52,7 @@ def load(slug_or_path: str | Path, root: str | Path = "experiments") -> Experime
 def write_new(slug: str, root: Path, question: str = QUESTION) -> Path:
     """Write a new experiment file, commented and valid as it is; returns it.
 
-    Raises:
-        UserError: the name does not name a directory, or is taken; the file cannot be written.
+    Raises UserError: the name does not name a directory, or is taken; the file cannot be written.
     """
     if not _NAME.fullmatch(slug):
         raise UserError(f"{slug!r} cannot be an experiment's name: letters, digits, '_', '-' and '.' only")

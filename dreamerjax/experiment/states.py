@@ -13,8 +13,9 @@ from dreamerjax.config.cli import config_from_yaml
 from dreamerjax.config.flat import flatten
 from dreamerjax.core.errors import UserError
 from dreamerjax.core.files import read_json_object
-from dreamerjax.core.run_directory import KIND
-from dreamerjax.experiment.checks import ABSENT, composed, differing
+from dreamerjax.core.formatting import differences
+from dreamerjax.core.run_directory import is_run
+from dreamerjax.experiment.checks import composed
 from dreamerjax.experiment.design import TOLERANCE, Arm, Experiment, Metric
 from dreamerjax.storage.checkpoints import saved_in
 
@@ -57,15 +58,18 @@ def by_name(directory: Path) -> dict[str, list[Path]]:
     """The run directories in a directory, oldest first, by the names of the runs."""
     found: dict[str, list[Path]] = defaultdict(list)
     for path in sorted(directory.glob("*/")):
-        meta = read_json_object(path / "meta.json")
-        if meta.get("kind") == KIND and (path / "config.yaml").is_file():
-            found[str(meta.get("name"))].append(path)
+        if is_run(path):
+            found[str(read_json_object(path / "meta.json").get("name"))].append(path)
     return found
 
 
 def furthest(paths: Iterable[Path], metric: Metric) -> ExperimentRun:
     """The state of the run directory that got furthest towards the metric's budget; `MISSING` if there is none."""
-    return max((_state(path, metric) for path in paths), key=_progress, default=MISSING)
+
+    def progress(state: ExperimentRun) -> tuple[bool, bool, str]:
+        return state.state == "finished", state.resumable, state.path.name if state.path else ""
+
+    return max((_state(path, metric) for path in paths), key=progress, default=MISSING)
 
 
 def unchanged(experiment: Experiment, states: dict[tuple[str, int], ExperimentRun]) -> dict[tuple[str, int], ExperimentRun]:
@@ -73,8 +77,7 @@ def unchanged(experiment: Experiment, states: dict[tuple[str, int], ExperimentRu
 
     A failed run of another configuration is of no more use: it becomes `missing`.
 
-    Raises:
-        UserError: a finished or interrupted run has another configuration.
+    Raises UserError: a finished or interrupted run has another configuration.
     """
     arms = {arm.name: arm for arm in experiment.arms}
     checked = dict(states)
@@ -94,8 +97,8 @@ def _difference(experiment: Experiment, arm: Arm, seed: int, path: Path) -> str 
     """The first key in which a run's configuration is not its arm's, with both values."""
     now = {**flatten(composed(experiment, arm)), "train.seed": seed}
     there = flatten(config_from_yaml(path / "config.yaml"))
-    keys = differing(there, now, _IRRELEVANT)
-    return f"{keys[0]} is {there.get(keys[0], ABSENT)} in this run and {now.get(keys[0], ABSENT)}" if keys else None
+    different = ((key, *pair) for key, pair in differences(there, now).items() if not _IRRELEVANT.fullmatch(key))
+    return next((f"{key} is {was} in this run and {is_now}" for key, was, is_now in different), None)
 
 
 def _state(path: Path, metric: Metric) -> ExperimentRun:
@@ -109,7 +112,3 @@ def _state(path: Path, metric: Metric) -> ExperimentRun:
     if summary.get("outcome") == "failed":
         return ExperimentRun(path, "failed", summary.get("error"), resumable)
     return ExperimentRun(path, "interrupted", resumable=True) if resumable else MISSING
-
-
-def _progress(state: ExperimentRun) -> tuple[bool, bool, bool, str]:
-    return state.state == "finished", state.resumable, state.path is not None, state.path.name if state.path else ""

@@ -143,13 +143,7 @@ def improvement(treatment: Sequence[np.ndarray], control: Sequence[np.ndarray], 
 
 
 def log_rank(treatment: np.ndarray, control: np.ndarray, budget: float) -> float:
-    """Two-sided p of the log-rank test of times, of which those at the budget were not over yet (censored); 1 if all are.
-
-    Args:
-        treatment: times [n] of its runs.
-        control: times [m].
-        budget: at which runs were given up.
-    """
+    """Two-sided p of the log-rank test of times [n] and [m]; those at the budget were not over yet (censored); 1 if all are."""
     from scipy.stats import CensoredData, logrank
 
     if min(len(treatment), len(control)) == 0 or min(treatment.min(), control.min()) >= budget:
@@ -159,12 +153,9 @@ def log_rank(treatment: np.ndarray, control: np.ndarray, budget: float) -> float
 
 
 def judge(contrast: Estimate, *, higher: bool, by: float) -> Verdict:
-    """The verdict by `design.RULE`.
+    """The verdict by `design.RULE` on treatment minus control, or factor minus against, expected above 0 (`higher`) or below.
 
-    Args:
-        contrast: treatment minus control, or factor minus against.
-        higher: whether it is expected above 0, else below.
-        by: the least expected distance from 0.
+    `by` is the least expected distance from 0.
     """
     taken = contrast if higher else contrast.negated()
     interval = f"the interval [{number(taken.low)}, {number(taken.high)}]"
@@ -174,19 +165,16 @@ def judge(contrast: Estimate, *, higher: bool, by: float) -> Verdict:
     if taken.low > 0 and taken.value >= by:
         return Verdict("supported", f"{interval} lies above 0 and the estimate {number(taken.value)} reaches {number(by)}")
     if taken.high < by:
-        return Verdict("refuted", f"{interval} {_why_refuted(taken, by)}")
+        why = f"holds 0 and lies below {number(by)}"
+        if taken.low > 0:
+            why = f"lies between 0 and {number(by)}: an effect, but smaller than expected"
+        elif taken.high < 0:
+            why = "lies below 0: the opposite of what was expected"
+        return Verdict("refuted", f"{interval} {why}")
     if taken.low > 0:
         return Verdict("inconclusive", f"{interval} lies above 0 and holds {number(by)}, which the estimate does not reach")
     excluded = f"excludes neither 0 nor {number(by)}" if by else "does not exclude 0"
     return Verdict("inconclusive", f"{interval} {excluded}")
-
-
-def _why_refuted(taken: Estimate, by: float) -> str:
-    if taken.low > 0:
-        return f"lies between 0 and {number(by)}: an effect, but smaller than expected"
-    if taken.high < 0:
-        return "lies below 0: the opposite of what was expected"
-    return f"holds 0 and lies below {number(by)}"
 
 
 def _mean_over(middles: Mapping[str, Any], names: Sequence[str]) -> Any:

@@ -19,8 +19,7 @@ DIGITS = 4  # significant ones of a random number
 def expand(sweep: Section) -> tuple[Arm, ...]:
     """The arms of `sweep: {grid: {key: [values]}}` or `sweep: {random: {samples, seed, keys}}`, in the file's order.
 
-    Raises:
-        UserError: neither or both; no values; a range that is empty, or logarithmic and not positive.
+    Raises UserError: neither or both; no values; a range that is empty, or logarithmic and not positive.
     """
     if len(sweep.data) != 1:
         raise sweep.error("grid", f"or {sweep.full('random')}: a sweep has one of the two")

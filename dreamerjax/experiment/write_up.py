@@ -26,13 +26,8 @@ def write_up(experiment: Experiment, root: Path) -> Path:
     The text of NOTES.md, where a researcher discusses the results, ends the report. Once every run has finished the
     experiment's status becomes `reported`.
 
-    Args:
-        experiment: read from its file.
-        root: directory of the runs.
-
-    Raises:
-        UserError: a run has another configuration than its arm; or no run can be compared, or a file cannot be written, with
-            exit code 1.
+    Raises UserError: a run has another configuration than its arm; or no run can be compared, or a file cannot be written, with
+    exit code 1.
     """
     states, directory = unchanged(experiment, runs(experiment, root)), experiment.directory
     first = root / experiment.slug / spec.FILE  # the file as it was at the first run
@@ -57,13 +52,7 @@ def _draw(experiment: Experiment, arms: Sequence[ArmResult]) -> None:
 
 
 def render(experiment: Experiment, numbers: Mapping[str, Any], notes: str) -> str:
-    """REPORT.md.
-
-    Args:
-        experiment: what it is about.
-        numbers: see `results`; also as results.json has them.
-        notes: Markdown to end with; empty for none.
-    """
+    """REPORT.md of `results`, also as results.json has them, which ends with `notes`, Markdown or empty."""
     arms, contrast = numbers["arms"], experiment.hypothesis.contrast
     middles = {arm["name"]: float(arm["interquartile_mean"]["value"]) for arm in arms}
     factors = [] if contrast.factor is None else [contrast.factor, str(contrast.against)]

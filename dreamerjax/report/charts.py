@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from dreamerjax.storage.logger import EPISODE_RETURN
 from dreamerjax.visualization import style
-from dreamerjax.visualization.learning_curve import TRAINING, WINDOW, draw_learning_curve, running_mean, series
+from dreamerjax.visualization.learning_curve import WINDOW, draw_learning_curve, running_mean, series
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 MOST_POINTS = 1_000  # of a line; a longer one becomes the smallest and the largest of each of half as many groups
-LINES = ("-", "--", ":")  # of runs over each other, in turn, where there are more of them than colours
 LONG_NAME = 26  # characters of a metric beside which there is no room for another one
 
 
@@ -93,15 +93,13 @@ def draw_panel(panel: Panel, records: Sequence[dict[str, Any]]) -> bytes | None:
         axes = figure.add_subplot(xlabel="environment steps", ylabel=panel.unit)
         for name, color in zip(panel.all_metrics, style.COLORS, strict=False):
             if name in lines:
-                _draw_line(axes, name, *lines[name], color=color, dots=name in panel.dots)
+                if name in panel.dots:
+                    axes.plot(*lines[name], "o", color=color, label=name, zorder=3)
+                else:
+                    _draw_line(axes, name, *lines[name], color=color, marker="o" if len(lines[name][0]) == 1 else None)
         if panel.zero:
             axes.axhline(0, color=style.GREY, linewidth=1)
-        if panel.log and all((values > 0).all() for _, values in lines.values()):
-            _use_log(axes)
-        axes.locator_params(axis="x", nbins=5, integer=True)
-        axes.xaxis.set_major_formatter(style.THOUSANDS)
-        figure.legend(loc="outside lower left", ncols=1 if max(map(len, lines)) > LONG_NAME else 2)
-        return _svg(figure)
+        return _finished(figure, lines, log=panel.log)
 
 
 def overlay(metric: str, runs: Mapping[str, Sequence[dict[str, Any]]], *, large: bool = False) -> bytes | None:
@@ -110,25 +108,19 @@ def overlay(metric: str, runs: Mapping[str, Sequence[dict[str, Any]]], *, large:
     Of training episodes the mean of WINDOW is drawn.
     """
     lines = {label: _finite(*series(records, metric)) for label, records in runs.items()}
-    if metric == TRAINING:
+    if metric == EPISODE_RETURN:
         lines = {label: running_mean(*line) for label, line in lines.items()}
     if not any(len(steps) for steps, _ in lines.values()):
         return None
-    title = f"{metric}, mean of {WINDOW}" if metric == TRAINING else metric
+    title = f"{metric}, mean of {WINDOW}" if metric == EPISODE_RETURN else metric
     with style.figure(*((7.2, 4.4, "", 10) if large else (5.2, 3.0, title, 9))) as figure:
         axes = figure.add_subplot(xlabel="environment steps", ylabel=title if large else "")
         for place, (label, (steps, values)) in enumerate(lines.items()):
-            color, line = style.COLORS[place % len(style.COLORS)], LINES[place // len(style.COLORS) % len(LINES)]
+            color, line = style.COLORS[place % len(style.COLORS)], style.LINES[place // len(style.COLORS) % len(style.LINES)]
             marker = "o" if large or len(steps) == 1 else None
-            axes.plot(*thinned(steps, values), line, color=color, linewidth=1.5, marker=marker, label=label)
-        drawn = [values for _, values in lines.values() if len(values)]
-        if any(panel.log and metric in panel.metrics for panel in PANELS) and all((values > 0).all() for values in drawn):
-            _use_log(axes)
-        axes.locator_params(axis="x", nbins=5, integer=True)
-        axes.xaxis.set_major_formatter(style.THOUSANDS)
-        if large:
-            figure.legend(loc="outside lower left", ncols=1 if max(map(len, lines)) > LONG_NAME else 2)
-        return _svg(figure)
+            _draw_line(axes, label, steps, values, color=color, linestyle=line, marker=marker)
+        log = any(panel.log and metric in panel.metrics for panel in PANELS)
+        return _finished(figure, lines, log=log, legend=large)
 
 
 def thinned(steps: np.ndarray, values: np.ndarray, most: int = MOST_POINTS) -> tuple[np.ndarray, np.ndarray]:
@@ -144,21 +136,26 @@ def _finite(steps: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.ndarr
     return steps[np.isfinite(values)], values[np.isfinite(values)]
 
 
-def _draw_line(axes: Axes, name: str, steps: np.ndarray, values: np.ndarray, *, color: str, dots: bool) -> None:
-    if dots:
-        axes.plot(steps, values, "o", color=color, label=name, zorder=3)
-    else:
-        axes.plot(*thinned(steps, values), color=color, linewidth=1.5, marker="o" if len(steps) == 1 else None, label=name)
+def _draw_line(axes: Axes, label: str, steps: np.ndarray, values: np.ndarray, **looks: Any) -> None:
+    axes.plot(*thinned(steps, values), linewidth=1.5, label=label, **looks)
 
 
-def _use_log(axes: Axes) -> None:
+def _finished(figure: Figure, lines: Mapping[str, tuple[np.ndarray, np.ndarray]], *, log: bool, legend: bool = True) -> bytes:
+    """Logarithmic if it is to be and all values are positive; with steps on the horizontal axis, and a legend below."""
     from matplotlib.ticker import LogLocator
 
-    axes.set_yscale("log")
-    low, high = axes.get_ylim()
-    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if high / low < 1000 else (1,)))
-    axes.yaxis.set_major_formatter("{x:g}")
-    axes.yaxis.set_minor_formatter("")
+    (axes,) = figure.axes
+    if log and all((values > 0).all() for _, values in lines.values()):
+        axes.set_yscale("log")
+        low, high = axes.get_ylim()
+        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if high / low < 1000 else (1,)))
+        axes.yaxis.set_major_formatter("{x:g}")
+        axes.yaxis.set_minor_formatter("")
+    axes.locator_params(axis="x", nbins=5, integer=True)
+    axes.xaxis.set_major_formatter(style.THOUSANDS)
+    if legend:
+        figure.legend(loc="outside lower left", ncols=1 if max(map(len, lines)) > LONG_NAME else 2)
+    return _svg(figure)
 
 
 def _svg(figure: Figure) -> bytes:

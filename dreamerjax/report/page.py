@@ -12,7 +12,8 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from dreamerjax.config.flat import flatten
 from dreamerjax.config.schema import Config
-from dreamerjax.report import charts, words
+from dreamerjax.core.formatting import NOT_KNOWN, amount, at_step, duration, moment, whole
+from dreamerjax.report import charts
 from dreamerjax.report.glossary import Glossary
 from dreamerjax.report.media import LIMITS, MediaFile
 from dreamerjax.report.reading import RunReading
@@ -23,10 +24,7 @@ from dreamerjax.visualization.learning_curve import series
 TEMPLATES = Environment(
     loader=PackageLoader("dreamerjax.report"), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
 )
-TEMPLATES.filters |= {
-    filter_.__name__: filter_
-    for filter_ in (words.amount, words.whole, words.at_step, words.duration, words.moment, shlex.quote)
-}
+TEMPLATES.filters |= {shown.__name__: shown for shown in (amount, whole, at_step, duration, moment, shlex.quote)}
 TEMPLATES.globals["colors"] = style.COLORS
 TEMPLATES.filters["base64"] = lambda content: b64encode(content).decode()
 
@@ -50,21 +48,16 @@ _BY_STEP = ("reward_bias", "continue_bias")  # metrics for each imagined step; t
 
 
 def render(run: RunReading, media: list[MediaFile], glossary: Glossary) -> str:
-    """The whole page.
-
-    Args:
-        run: what it is about.
-        media: pictures and videos of the run.
-        glossary: what metrics and findings mean.
-    """
+    """The whole page, with pictures and videos of the run; `glossary` says what metrics and findings mean."""
     examinations = list(_examinations(run))
+    returns = any(key.startswith(("eval/", "episode/return")) for record in run.records for key in record)
     columns = {name: head for name, head in COLUMNS.items() if any(row[name] is not None for _, row in examinations)}
     return TEMPLATES.get_template("page.html.j2").render(
         run=run,
         now=datetime.now().astimezone(),
-        NOT_KNOWN=words.NOT_KNOWN,
+        NOT_KNOWN=NOT_KNOWN,
         primary=series(run.records, str(run.meta.get("primary_metric"))),
-        curve=_learning_curve(run),
+        curve=charts.learning_curve(run.records, run.config.get("train.stop_at_return")) if returns else None,
         findings=[(found, glossary.findings.get(str(found.get("name")), ("", ""))) for found in run.findings],
         panels=[
             (panel, svg, glossary.of({name: name for name in panel.all_metrics}))
@@ -81,20 +74,14 @@ def render(run: RunReading, media: list[MediaFile], glossary: Glossary) -> str:
     )
 
 
-def _learning_curve(run: RunReading) -> bytes | None:
-    if not any(key.startswith(("eval/", "episode/return")) for record in run.records for key in record):
-        return None
-    return charts.learning_curve(run.records, run.config.get("train.stop_at_return"))
-
-
 def _examinations(run: RunReading) -> Iterator[tuple[str, dict[str, Any]]]:
     """Where dreams were compared with reality, and the number of every column, or none."""
     for record in run.records:
         if "gap/return_imagined" in record:
-            yield words.whole(record["env_step"]), _row(record, "gap/")
+            yield whole(record["env_step"]), _row(record, "gap/")
     for name, evaluation in run.evaluations.items():
         if isinstance(gap := evaluation.get("gap"), dict):
-            yield f"{words.whole(evaluation.get('env_step'))} ({name})", _row(gap, "")
+            yield f"{whole(evaluation.get('env_step'))} ({name})", _row(gap, "")
 
 
 def _row(numbers: Mapping[str, Any], prefix: str) -> dict[str, Any]:

@@ -13,11 +13,11 @@ import yaml
 from dreamerjax.config.flat import flatten
 from dreamerjax.config.schema import Config
 from dreamerjax.core.files import read_json_object
+from dreamerjax.core.formatting import whole
 from dreamerjax.core.run_directory import RunDirectory
-from dreamerjax.diagnostics.collapse import CollapseWatch, watch_settings
-from dreamerjax.diagnostics.verdict import Standards, judge_run
-from dreamerjax.report.words import whole
-from dreamerjax.storage.logger import EPISODE_RETURN, WALL_CLOCK, read_sound_metrics
+from dreamerjax.diagnostics.collapse import CollapseWatch
+from dreamerjax.diagnostics.verdict import judge_run
+from dreamerjax.storage.logger import EPISODE_RETURN, WALL_CLOCK, read_metrics
 
 IN_PROGRESS, KILLED = "in progress", "killed"  # beside the outcomes that a run itself writes into summary.json
 GREEDY, SAMPLED = "eval/greedy/return_mean", "eval/sampled/return_mean"
@@ -64,7 +64,9 @@ def read_directory(directory: RunDirectory) -> RunReading:
     config_yaml, config = _read_config(directory.config_path, missing)
     records = _read_records(directory.metrics, missing)
     summary = read_json_object(directory.summary)
-    recorded = recorded_figures(records, config.get("train.stop_at_return"))
+    meta, wanted = directory.meta, config.get("train.stop_at_return")
+    changes = [change["env_step"] for change in meta.get("changes", ()) if change.get("key") == "train.stop_at_return"]
+    recorded = recorded_figures(records, wanted, max(changes, default=0))
     outcome = _outcome(directory, summary, recorded, missing)
     ended = outcome not in (IN_PROGRESS, KILLED)
     kept = {key: value for key, value in summary.items() if value is not None} if ended else {}
@@ -73,13 +75,12 @@ def read_directory(directory: RunDirectory) -> RunReading:
     figures = recorded | kept
     findings = watched(records, config) if kept.get("findings") is None else kept["findings"]
     if "verdict" not in figures and records:
-        standards = Standards(figures.get("baseline_return"), config.get("train.stop_at_return"), None)
-        names = [str(found.get("name")) for found in findings]
-        figures |= judge_run(records, flatten(Config()) | config, names, standards).figures()
+        names, settings = [str(found.get("name")) for found in findings], flatten(Config()) | config
+        figures |= judge_run(records, settings, names, figures.get("baseline_return")).figures()
     return RunReading(
         directory=directory,
         outcome=outcome,
-        meta=directory.meta,
+        meta=meta,
         config=config,
         config_yaml=config_yaml,
         records=records,
@@ -90,8 +91,11 @@ def read_directory(directory: RunDirectory) -> RunReading:
     )
 
 
-def recorded_figures(records: Sequence[dict[str, float]], stop_at_return: float | None) -> dict[str, Any]:
-    """What metrics say of a run, under the names of summary.json; a figure that they do not have is absent."""
+def recorded_figures(records: Sequence[dict[str, float]], wanted: float | None, since: int) -> dict[str, Any]:
+    """What metrics say of a run, under the names of summary.json; a figure that they do not have is absent.
+
+    `wanted` is the return that solves it, which it is `since` an environment step.
+    """
     if not records:
         return {}
     figures: dict[str, Any] = {
@@ -106,13 +110,13 @@ def recorded_figures(records: Sequence[dict[str, float]], stop_at_return: float 
     if greedy:
         figures["last_step"] = greedy[-1][1]
         figures["best_return"], figures["best_step"] = max(greedy, key=lambda pair: pair[0])
-    solved = [step for value, step in greedy if stop_at_return is not None and value >= stop_at_return]
-    return figures | ({"solved_step": solved[0]} if solved else {})
+    solved = [step for value, step in greedy if wanted is not None and value >= wanted]
+    return figures | ({"solved_step": max(solved[0], since)} if solved else {})
 
 
 def watched(records: Sequence[dict[str, float]], config: dict[str, Any]) -> list[dict[str, Any]]:
     """The findings that the collapse watch has in these metrics."""
-    watch = CollapseWatch(watch_settings(flatten(Config()) | config))
+    watch = CollapseWatch(flatten(Config()) | config)
     for record in records:
         watch.observe(record)
     return watch.summary()
@@ -133,8 +137,9 @@ def _read_config(path: Path, missing: list[str]) -> tuple[str, dict[str, Any]]:
 
 
 def _read_records(path: Path, missing: list[str]) -> list[dict[str, float]]:
+    damaged: list[int] = []
     try:
-        records, damaged = read_sound_metrics(path)
+        records = read_metrics(path, damaged)
     except OSError as error:
         missing.append(f"There are no metrics: metrics.jsonl cannot be read ({error.strerror or error}).")
         return []

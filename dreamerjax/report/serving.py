@@ -128,15 +128,9 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 def serve(page: LivePage, host: str, port: int) -> None:
-    """Serve a page until Ctrl-C, and print its address.
+    """Serve a page until Ctrl-C, and print its address; port 0 is a free one, a loopback host for this machine alone.
 
-    Args:
-        page: what is served.
-        host: the address to listen on; a loopback one is reached from this machine alone.
-        port: 0 for a free one.
-
-    Raises:
-        UserError: it cannot listen there, for instance since another program does; exit code 1.
+    Raises UserError: it cannot listen there, for instance since another program does; exit code 1.
     """
     try:
         server = Server(host, port, page)

@@ -51,12 +51,7 @@ class CheckpointStore:
     """The newest few checkpoints in one directory. One process saves; any may read meanwhile."""
 
     def __init__(self, directory: str | Path, keep: int) -> None:
-        """Touches nothing yet; orbax, slow to import, is imported by the first call that needs it.
-
-        Args:
-            directory: of the checkpoints; the first save makes it.
-            keep: how many of the newest to keep, at least 1.
-        """
+        """Keeps so many of the newest, at least 1. Touches nothing yet: the first save makes the directory."""
         self.directory = Path(directory).absolute()
         self._keep = keep
         self._manager: Any = None  # orbax's CheckpointManager, from the first save on
@@ -77,7 +72,7 @@ class CheckpointStore:
             UserError: this checkpoint or the one before could not be written; exit code 1. Earlier ones are intact.
             TypeError: a leaf is not an array or a number, or a key is not a string.
         """
-        ocp = _orbax()
+        ocp, alone = _orbax()
         items: dict[str, Any] = {}
         values = json.loads(json.dumps(dict(info)))
         content: dict[str, Any] = {"layout": LAYOUT, "step": int(step), "info": values, "leaves": {}}
@@ -89,7 +84,7 @@ class CheckpointStore:
             items[name] = ocp.args.PyTreeSave({"bytes": packed}, save_args)
         items["info"] = ocp.args.JsonSave({**content, "crc32": json_crc(content)})
         with self._write_faults():
-            manager = self._open_manager(ocp)
+            manager = self._open_manager(ocp, alone)
             manager.wait_until_finished()
             number = max(self._numbers(), default=0) + 1
             for damaged in self._damaged.intersection(manager.all_steps()):
@@ -103,12 +98,7 @@ class CheckpointStore:
         A damaged checkpoint is named in a logged warning and the one saved before it is used. The next save removes
         the damaged one.
 
-        Args:
-            step: which one; None for the newest.
-            with_replay: whether to read the replay too.
-
-        Raises:
-            UserError: there is no checkpoint, none of that step, or none that is undamaged.
+        Raises UserError: there is no checkpoint, none of that step, or none that is undamaged.
         """
         self.wait()
         tried: set[int] = set()
@@ -140,11 +130,7 @@ class CheckpointStore:
         return sorted(set(self._steps_newest_first()))
 
     def wait(self) -> None:
-        """Waits until what was saved is on disk.
-
-        Raises:
-            UserError: it could not be written; exit code 1.
-        """
+        """Waits until what was saved is on disk. Raises UserError: it could not be written; exit code 1."""
         if self._manager is not None:
             with self._write_faults():
                 self._manager.wait_until_finished()
@@ -156,9 +142,8 @@ class CheckpointStore:
                 self._manager.close()
             self._manager = None
 
-    def _open_manager(self, ocp: Any) -> Any:
+    def _open_manager(self, ocp: Any, alone: dict[str, Any]) -> Any:
         if self._manager is None:
-            alone = _alone(ocp)
             self.directory.mkdir(parents=True, exist_ok=True)
             options = ocp.CheckpointManagerOptions(
                 create=False,
@@ -203,8 +188,7 @@ class CheckpointStore:
                 yield self._read_info(number)["step"]
 
     def _read_info(self, number: int) -> dict[str, Any]:
-        ocp = _orbax()
-        alone = _alone(ocp)
+        ocp, alone = _orbax()
         with ocp.Checkpointer(ocp.JsonCheckpointHandler(**alone), **alone) as checkpointer:
             info = checkpointer.restore(self._path(number) / "info")
         if "crc32" in info and info.get("layout") != LAYOUT:
@@ -216,8 +200,7 @@ class CheckpointStore:
 
     def _read_items(self, number: int, content: dict[str, Any], with_replay: bool) -> Restored:
         trees: dict[str, dict[str, Any]] = {}
-        ocp = _orbax()
-        alone = _alone(ocp)
+        ocp, alone = _orbax()
         with ocp.Checkpointer(ocp.PyTreeCheckpointHandler(**alone), **alone) as checkpointer:
             for name, entries in content["leaves"].items():
                 if name == "state" or with_replay:
@@ -232,17 +215,20 @@ def saved_in(directory: Path) -> list[Path]:
     return sorted(paths, key=lambda path: int(path.name.removeprefix(f"{PREFIX}_")))
 
 
-def _orbax() -> Any:
-    """The module orbax.checkpoint. Its import takes most of a second, so nothing does it before it is needed."""
+def _orbax() -> tuple[Any, dict[str, Any]]:
+    """The module orbax.checkpoint, and what everything in it is told: each of several processes saves and reads by itself.
+
+    Else they would wait for each other. The import takes most of a second, so nothing does it before it is needed.
+    """
+    import jax
     from absl import logging as absl_logging
 
     module = import_module("orbax.checkpoint")
     absl_logging.set_verbosity(absl_logging.FATAL)  # orbax logs what it also raises, with whole tracebacks
-    import jax
-
     if jax.process_count() > 1:
         _make_independent()
-    return module
+    own = jax.process_index()
+    return module, {"multiprocessing_options": module.options.MultiprocessingOptions(own, {own}, f"process_{own}")}
 
 
 @cache
@@ -258,17 +244,6 @@ def _make_independent() -> None:
     signals: Any = import_module("orbax.checkpoint._src.futures.signaling_client")
     own = signals.ThreadSafeKeyValueSignalingClient()
     signals.get_signaling_client = lambda: own
-
-
-def _alone(ocp: Any) -> dict[str, Any]:
-    """What everything of orbax's is told: where JAX has connected several processes, each saves and reads by itself.
-
-    Else they would wait for each other.
-    """
-    import jax
-
-    own = jax.process_index()
-    return {"multiprocessing_options": ocp.options.MultiprocessingOptions(own, {own}, f"process_{own}")}
 
 
 def _one_line(error: Exception) -> str:

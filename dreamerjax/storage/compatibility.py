@@ -8,6 +8,7 @@ from dreamerjax.config.flat import flatten
 from dreamerjax.config.schema import Config
 from dreamerjax.core.errors import UserError
 from dreamerjax.core.files import plain
+from dreamerjax.core.formatting import differences
 from dreamerjax.core.types import EnvSpec
 
 
@@ -21,13 +22,7 @@ def fingerprint(config: Config, spec: EnvSpec) -> dict[str, Any]:
 
 def require_same(saved: dict[str, Any], here: dict[str, Any], path: str) -> None:
     """Raise UserError, naming each key that differs, unless both are one family."""
-    missing = "absent"
     # A key that came later: what was saved before has what is its default now.
     saved = {f"model.{key}": plain(value) for key, value in flatten(Config().model).items() if f"model.{key}" in here} | saved
-    differences = [
-        f"{key} is {saved.get(key, missing)} there and {here.get(key, missing)} here"
-        for key in sorted(saved.keys() | here.keys())
-        if saved.get(key, missing) != here.get(key, missing)
-    ]
-    if differences:
-        raise UserError(f"{path} is of another model family: {'; '.join(differences)}")
+    if different := [f"{key} is {there} there and {now} here" for key, (there, now) in differences(saved, here).items()]:
+        raise UserError(f"{path} is of another model family: {'; '.join(different)}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from itertools import accumulate
 from typing import Any
 
@@ -25,21 +25,23 @@ class DamagedError(Exception):
 def flatten(tree: Mapping[str, Any]) -> Leaves:
     """The leaves of a nested dict by path, as NumPy arrays that may share memory with the originals.
 
-    Raises:
-        TypeError: a key is not a string, or a leaf is not an array of numbers or a number.
+    Raises TypeError: a key is not a string, or a leaf is not an array of numbers or a number.
     """
-    return dict(_walk(tree, ()))
+    from flax.traverse_util import empty_node, flatten_dict  # slow to import
+
+    leaves: Leaves = {}
+    for path, value in flatten_dict(dict(tree), keep_empty_nodes=True).items():
+        if not all(isinstance(key, str) for key in path):
+            raise TypeError(f"{path} of a checkpoint has a key that is not a string")
+        leaves[path] = None if value is empty_node else _as_array(value, path)
+    return leaves
 
 
 def unflatten(leaves: Leaves) -> dict[str, Any]:
     """The nested dict that `flatten` made the leaves of."""
-    tree: dict[str, Any] = {}
-    for path, leaf in leaves.items():
-        node = tree
-        for key in path[:-1]:
-            node = node.setdefault(key, {})
-        node[path[-1]] = {} if leaf is None else leaf
-    return tree
+    from flax.traverse_util import empty_node, unflatten_dict
+
+    return unflatten_dict({path: empty_node if leaf is None else leaf for path, leaf in leaves.items()})
 
 
 def pack(leaves: Leaves) -> tuple[list[dict[str, Any]], np.ndarray]:
@@ -65,8 +67,7 @@ def pack(leaves: Leaves) -> tuple[list[dict[str, Any]], np.ndarray]:
 def unpack(entries: list[dict[str, Any]], content: np.ndarray) -> Leaves:
     """The leaves that `pack` packed, as views of the content.
 
-    Raises:
-        DamagedError: the bytes of a leaf are not all there, or not what they were.
+    Raises DamagedError: the bytes of a leaf are not all there, or not what they were.
     """
     leaves: Leaves = {}
     for entry in entries:
@@ -84,19 +85,6 @@ def unpack(entries: list[dict[str, Any]], content: np.ndarray) -> Leaves:
 def json_crc(value: Any) -> int:
     """CRC-32 of JSON data, whatever the order of its keys."""
     return zlib.crc32(json.dumps(value, sort_keys=True).encode())
-
-
-def _walk(tree: Mapping[str, Any], path: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], Leaf]]:
-    for key, value in tree.items():
-        if not isinstance(key, str):
-            raise TypeError(f"key {key!r} under {'/'.join(path)!r} of a checkpoint is not a string")
-        here = (*path, key)
-        if isinstance(value, Mapping):
-            if not value:
-                yield here, None
-            yield from _walk(value, here)
-        else:
-            yield here, _as_array(value, here)
 
 
 def _as_array(value: Any, path: tuple[str, ...]) -> np.ndarray:

@@ -7,12 +7,13 @@ import math
 import os
 import sys
 import time
+import zlib
 from collections.abc import Callable, Mapping
 from io import BytesIO
 from pathlib import Path
 from typing import Any, TextIO
 
-from dreamerjax.core.files import file_faults, plain, write_text
+from dreamerjax.core.files import file_faults, plain, write_bytes
 from dreamerjax.storage.progress import ProgressDisplay
 from dreamerjax.storage.sinks import FanOut, Sink
 
@@ -27,7 +28,7 @@ class RunLogger:
 
     `scalars` accepts any keys. Three kinds mean something to the display and the learning curve: `episode/return`,
     `eval/<policy>/return_mean` with its `_min`, `_max` and `_std`, and `loss/*`. A value that depends on the machine's
-    speed belongs under `time/`, so that the rest of the file is equal for equal runs.
+    speed belongs under `time/`, so that the rest of the file is equal for equal runs. `mark` is that of metrics.jsonl so far.
     """
 
     def __init__(
@@ -40,19 +41,16 @@ class RunLogger:
     ) -> None:
         """Opens metrics.jsonl for appending; nothing else is created before it is needed.
 
-        Args:
-            run_dir: the run's directory.
-            total_steps: environment steps of the whole run, for the bar and the ETA.
-            stream: where the display goes; standard output by default.
-            sinks: other places for scalars, from `chosen_sinks`.
+        `total_steps` are environment steps of the whole run, `stream` is where the display goes (standard output), `sinks` come
+        from `chosen_sinks`.
 
-        Raises:
-            UserError: metrics.jsonl cannot be written; exit code 1, as in every method here.
+        Raises UserError: metrics.jsonl cannot be written; exit code 1, as in every method here.
         """
         self._directory = Path(run_dir)
         self.path = self._directory / "metrics.jsonl"
         with file_faults(self.path):
-            self._file = self.path.open("a", encoding="utf-8")
+            self._file = self.path.open("a", encoding="utf-8", newline="\n")
+        self.mark = mark(b"")
         self._start = time.monotonic()
         self._purge_step: int | None = None
         self._events: EventFile | None = None
@@ -74,25 +72,27 @@ class RunLogger:
         kept = [(line, record) for line, record in sound if record["update"] <= update and record["env_step"] <= env_step]
         with file_faults(self.path):
             self._file.close()
-            write_text(self.path, "".join(f"{line}\n" for line, _ in kept))
-            self._file = self.path.open("a", encoding="utf-8")
+            content = "".join(f"{line}\n" for line, _ in kept).encode()
+            write_bytes(self.path, content)
+            self._file = self.path.open("a", encoding="utf-8", newline="\n")
+        self.mark = mark(content)
         self._start = time.monotonic() - max((record.get(WALL_CLOCK, 0.0) for _, record in kept), default=0.0)
         self._purge_step = env_step + 1
         return len(lines) - len(kept)
 
     def scalars(self, step: int, values: Mapping[str, Any], *, updates: int) -> None:
-        """Writes one line of metrics.jsonl and one TensorBoard event, and tells the other sinks.
+        """Writes one line of metrics.jsonl and one TensorBoard event, and tells the other sinks, at so many environment steps.
 
-        Args:
-            step: environment steps so far.
-            values: numbers by name; 0-d arrays too. A non-finite one is written as "NaN", "Infinity" or "-Infinity".
-            updates: updates so far.
+        Values are numbers, 0-d arrays too; a non-finite one is written as "NaN", "Infinity" or "-Infinity".
         """
         numbers = {key: float(value) for key, value in values.items()}
         seconds = round(time.monotonic() - self._start, 3)
+        record = {**numbers, "env_step": int(step), "update": int(updates), WALL_CLOCK: seconds}
+        line = json.dumps(plain(record), sort_keys=True, allow_nan=False) + "\n"
         with file_faults(self.path):
-            self._file.write(_line({**numbers, "env_step": int(step), "update": int(updates), WALL_CLOCK: seconds}))
+            self._file.write(line)
             self._file.flush()
+        self.mark = [self.mark[0] + len(line), zlib.crc32(line.encode(), self.mark[1])]
         self.events.scalars(step, numbers)
         self._sinks.scalars(int(step), numbers, int(updates))
         self._display.values(numbers)
@@ -126,17 +126,10 @@ class RunLogger:
 
 
 class SilentLogger(RunLogger):
-    """Of a process that writes nothing, since another one does."""
+    """Of a process that neither writes nor prints, since another one does; it may be told of nothing else than this."""
 
     def __init__(self) -> None:
         """Opens nothing."""
-
-    def truncate_after(self, update: int, env_step: int) -> int:
-        """Nothing was logged."""
-        return 0
-
-    def scalars(self, step: int, values: Mapping[str, Any], *, updates: int) -> None:
-        """Writes nothing."""
 
     def progress(self, step: int, updates: int) -> None:
         """Shows nothing."""
@@ -152,12 +145,7 @@ class EventFile:
     """A TensorBoard event file, written in the calling thread: a full disk is an error here and not a lost thread."""
 
     def __init__(self, directory: Path, purge_step: int | None) -> None:
-        """Creates the file.
-
-        Args:
-            directory: of the run.
-            purge_step: TensorBoard hides what earlier files say of this step and later ones; None hides nothing.
-        """
+        """TensorBoard hides what earlier files say of `purge_step` and later ones; None hides nothing."""
         from tensorboardX.event_file_writer import EventsWriter  # slow to import
         from tensorboardX.proto.event_pb2 import Event, SessionLog
 
@@ -208,31 +196,21 @@ class EventFile:
                 self._flushed = time.monotonic()
 
 
-def read_metrics(path: str | Path) -> list[dict[str, Any]]:
-    """The lines of a metrics.jsonl, non-finite numbers as floats again. A truncated last line is left out.
-
-    Raises:
-        FileNotFoundError: there is no such file.
-        json.JSONDecodeError: a line other than the last one is not JSON.
-    """
-    lines = Path(path).read_text(encoding="utf-8").split("\n")
-    return [_numbers(json.loads(line)) for line in lines[:-1]]  # what follows the last newline is not a whole line
+def mark(content: bytes) -> list[int]:
+    """Length and checksum of a file."""
+    return [len(content), zlib.crc32(content)]
 
 
-def read_sound_metrics(path: str | Path) -> tuple[list[dict[str, float]], list[int]]:
-    """What can be read of a metrics.jsonl that may be damaged.
+def read_metrics(path: str | Path, damaged: list[int] | None = None) -> list[dict[str, float]]:
+    """The sound lines of a metrics.jsonl, and in `damaged` the numbers, from 1, of the others.
 
-    A line is sound if it is an object of numbers and says at which `env_step` and `update` it was written.
-
-    Returns:
-        The sound lines, and the numbers, from 1, of those that are not. A truncated last line is in neither.
-
-    Raises:
-        OSError: there is no such file, or it cannot be read.
+    A line is sound if it is an object of numbers and says at which `env_step` and `update` it was written. A truncated last
+    line is neither. Raises OSError: there is no such file, or it cannot be read.
     """
     records = [_sound(line) for line in _whole_lines(Path(path))]
-    damaged = [number for number, record in enumerate(records, 1) if record is None]
-    return [record for record in records if record is not None], damaged
+    if damaged is not None:
+        damaged += [number for number, record in enumerate(records, 1) if record is None]
+    return [record for record in records if record is not None]
 
 
 def _whole_lines(path: Path) -> list[str]:
@@ -241,16 +219,10 @@ def _whole_lines(path: Path) -> list[str]:
 
 
 def _sound(line: str) -> dict[str, float] | None:
+    """Its numbers, non-finite ones as floats again."""
     try:
-        record = {key: float(value) for key, value in json.loads(line).items()}
+        items = json.loads(line).items()
+        record = {key: value if isinstance(value, int) and math.isfinite(value) else float(value) for key, value in items}
         return record if math.isfinite(record["env_step"]) and math.isfinite(record["update"]) else None
     except (ValueError, TypeError, AttributeError, KeyError, OverflowError):
         return None
-
-
-def _numbers(record: dict[str, Any]) -> dict[str, Any]:
-    return {key: float(value) if isinstance(value, str) else value for key, value in record.items()}
-
-
-def _line(record: Mapping[str, Any]) -> str:
-    return json.dumps(plain(dict(record)), sort_keys=True, allow_nan=False) + "\n"

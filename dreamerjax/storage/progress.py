@@ -49,13 +49,7 @@ class ProgressDisplay:
     """Shows where a run is, how fast it goes and what it has reached; on a stream that is shared, only at its end."""
 
     def __init__(self, title: str, total_steps: int, stream: TextIO) -> None:
-        """Starts the display.
-
-        Args:
-            title: of the panel.
-            total_steps: environment steps of the whole run; 0 if that is not known.
-            stream: what to print on.
-        """
+        """Starts the display, a panel with this title on a terminal; `total_steps` is 0 where it is not known."""
         self._title = title
         self._total = total_steps
         self._stream: TextIO | None = stream
@@ -64,7 +58,13 @@ class ProgressDisplay:
         self._step = self._updates = 0
         self._returns: deque[float] = deque(maxlen=EPISODES)
         self._latest: dict[str, float] = {}
-        self._live = self._start_live(stream) if _is_terminal(stream) else None
+        self._live: Live | None = None
+        if stream.isatty() and os.environ.get("TERM", "") not in ("dumb", "unknown"):
+            from rich.console import Console
+            from rich.live import Live
+
+            self._live = Live(console=Console(file=stream), get_renderable=self._panel, refresh_per_second=REFRESH_RATE)
+            self._live.start()
 
     def progress(self, step: int, updates: int) -> None:
         """Sets the environment steps and updates so far; without a terminal, prints a line when one is due."""
@@ -116,14 +116,6 @@ class ProgressDisplay:
         parts += [f"{steps_rate:.0f} steps/s", f"{updates_rate:.1f} updates/s", f"ETA {self._eta()}"]
         return " | ".join(parts + [f"{name} {value}" for name, value in self._results() + self._losses()])
 
-    def _start_live(self, stream: TextIO) -> Live:
-        from rich.console import Console
-        from rich.live import Live
-
-        live = Live(console=Console(file=stream), get_renderable=self._panel, refresh_per_second=REFRESH_RATE)
-        live.start()
-        return live
-
     def _panel(self) -> RenderableType:
         from rich.columns import Columns
         from rich.console import Group
@@ -169,10 +161,6 @@ class ProgressDisplay:
         rate, _ = self._rates()
         known = self._updates > 0 and rate > 0 and self._total
         return _clock(max(self._total - self._step, 0) / rate) if known else "-:--"
-
-
-def _is_terminal(stream: TextIO) -> bool:
-    return stream.isatty() and os.environ.get("TERM", "") not in ("dumb", "unknown")
 
 
 def _clock(seconds: float) -> str:

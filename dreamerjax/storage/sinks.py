@@ -13,6 +13,7 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -44,16 +45,16 @@ def chosen_sinks(config: Config) -> dict[str, Callable[[Path], Sink]]:
 
     Call it before a run directory is made, since the package of a sink may be missing.
 
-    Raises:
-        UserError: the package is not installed.
+    Raises UserError: the package is not installed.
     """
     chosen: dict[str, Callable[[Path], Sink]] = {}
-    if config.run.mlflow:
-        _require("mlflow")
-        chosen["MLflow"] = lambda directory: MlflowSink(config, directory)
-    if config.run.wandb:
-        _require("wandb")
-        chosen["Weights & Biases"] = lambda directory: WandbSink(config, directory)
+    for package, name, sink in (("mlflow", "MLflow", MlflowSink), ("wandb", "Weights & Biases", WandbSink)):
+        if getattr(config.run, package):
+            found = importlib.util.find_spec(package)
+            if found is None or found.origin is None:  # without origin it is a mere folder of that name, as wandb makes one
+                need = f"needs a package that is not installed: pip install 'dreamerjax[{package}]'"
+                raise UserError(f"run.{package}=true {need}")
+            chosen[name] = partial(sink, config)
     return chosen
 
 
@@ -93,12 +94,6 @@ class FanOut:
                     self._open.pop(name).close()
 
 
-def _require(package: str) -> None:
-    spec = importlib.util.find_spec(package)
-    if spec is None or spec.origin is None:  # without origin it is a mere folder of that name, as wandb makes one
-        raise UserError(f"run.{package}=true needs a package that is not installed: pip install 'dreamerjax[{package}]'")
-
-
 class MlflowSink:
     """MLflow's file store in `mlruns` beside the run's directory. No server, and nothing is sent anywhere.
 
@@ -117,7 +112,7 @@ class MlflowSink:
             store = directory.resolve().parent / "mlruns"
             self._client = MlflowClient(tracking_uri=store.as_uri())
         self._directory = directory
-        self._run_id = _ids(directory).get("mlflow", "")
+        self._run_id = str(read_json_object(directory / IDS).get("mlflow", ""))
         values = {key: str(value) for key, value in settings_of(config).items()}
         if not self._continued(values):
             self._start(config, values, store)
@@ -180,7 +175,7 @@ class WandbSink:
             warnings.simplefilter("ignore")  # of wandb and what it imports
             import wandb  # slow to import
 
-        run_id = _ids(directory).get("wandb") or uuid.uuid4().hex[:12]
+        run_id = str(read_json_object(directory / IDS).get("wandb") or uuid.uuid4().hex[:12])
         self._directory, self._teardown = directory, wandb.teardown
         self._run = wandb.init(
             project=WANDB_PROJECT,
@@ -221,9 +216,5 @@ def settings_of(config: Config) -> dict[str, Any]:
     return flatten(replace(config, resume=None))
 
 
-def _ids(directory: Path) -> dict[str, str]:
-    return {name: str(value) for name, value in read_json_object(directory / IDS).items()}
-
-
 def _keep_id(directory: Path, sink: str, value: str) -> None:
-    write_json(directory / IDS, _ids(directory) | {sink: value})
+    write_json(directory / IDS, read_json_object(directory / IDS) | {sink: value})

@@ -49,10 +49,6 @@ class Counters:
         self.best_step, self.best_return = env_step, greedy
         return True
 
-    def take(self, other: Counters) -> None:
-        """Become equal to another process's."""
-        vars(self).update(vars(other))
-
     @property
     def owed_updates(self) -> int:
         """Updates made on the train ratio's account, as if it had always been the present one."""

@@ -10,10 +10,9 @@ from dreamerjax.agent.policy import Policy
 from dreamerjax.agent.state import acting_params
 from dreamerjax.config.schema import Config
 from dreamerjax.core.stopping import Stop
-from dreamerjax.data.episodes import PlayedEpisode
-from dreamerjax.data.playing import EvaluationResult, longest_episode, play_episodes
+from dreamerjax.data.playing import EvaluationResult, PlayedEpisode, longest_episode, play_episodes
 from dreamerjax.diagnostics.calibration import CalibrationReport, Calibrator
-from dreamerjax.diagnostics.dream_rollout import DreamRollout, DreamWatcher
+from dreamerjax.diagnostics.open_loop import DreamRollout, DreamWatcher
 from dreamerjax.envs import Envs, Source, make_vector_env
 from dreamerjax.networks.build import Networks
 

@@ -17,13 +17,13 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from typing import Any, TypeVar
 
 import jax
 
-from dreamerjax.config.flat import walk
+from dreamerjax.config.flat import flatten
 from dreamerjax.config.keys import written
 from dreamerjax.config.schema import Config
 from dreamerjax.core.console import say
@@ -217,15 +217,10 @@ def _key(number: int, rank: int) -> str:
 def joined(config: Config, stop: Stop) -> Iterator[tuple[Group, Config]]:
     """`join` for the duration of the block, in which other processes' ends are `explained`."""
     group, common = join(config, stop)
-    fault: BaseException | None = None
-    try:
+    with ExitStack() as at_end:
+        at_end.push(lambda kind, error, trace: group.close(error))
         with group.explained():
             yield group, common
-    except BaseException as error:
-        fault = error
-        raise
-    finally:
-        group.close(fault)
 
 
 def join(config: Config, stop: Stop) -> tuple[Group, Config]:
@@ -233,8 +228,7 @@ def join(config: Config, stop: Stop) -> tuple[Group, Config]:
 
     Returns them, and the configuration that all have in common: with the number of processes, without this one's place.
 
-    Raises:
-        UserError: the place of this process is not clear, the others do not come, or are set otherwise.
+    Raises UserError: the place of this process is not clear, the others do not come, or are set otherwise.
     """
     place, by_slurm = _place(config)
     if place is None:
@@ -246,7 +240,7 @@ def join(config: Config, stop: Stop) -> tuple[Group, Config]:
         raise UserError(f"train.batch_size={config.train.batch_size} does not divide over parallel.processes={place.processes}")
     if jax.distributed.is_initialized():
         raise UserError("a program makes one training over several processes; run each task of a sweep by itself")
-    wishes = {entry.key: written(entry.value) for entry in walk(common) if not entry.is_section and entry.key not in PLACE}
+    wishes = {key: written(value) for key, value in flatten(common).items() if key not in PLACE}
     meet(place, wishes | {f"the version of {name}": version for name, version in package_versions().items()})
     end_with(f"error: {FIRST_GONE}")
     jax.config.update("jax_cpu_collectives_implementation", "gloo")
@@ -279,7 +273,10 @@ def _place(config: Config) -> tuple[Place | None, bool]:
     if given.coordinator is None and given.process is None and tasks > 1:
         if tasks != processes:
             raise UserError(f"parallel.processes={processes}, but Slurm has started {tasks}")
-        address, _, number, _ = _of_slurm()
+        from jax._src.clusters import ClusterEnv  # reads Slurm's environment
+
+        found: Any = ClusterEnv.auto_detect_unset_distributed_params(None, None, None, None, "slurm", CONNECT)
+        address, _, number, _ = found
         return _parsed(address, processes, number), True
     if given.coordinator is None or given.process is None:
         raise UserError(
@@ -287,13 +284,6 @@ def _place(config: Config) -> tuple[Place | None, bool]:
             f"parallel.process={numbers}, the number of this one; under srun neither"
         )
     return _parsed(given.coordinator, processes, given.process), False
-
-
-def _of_slurm() -> Any:
-    """Address, number of processes, this one's number, local devices, as JAX reads them from Slurm's environment."""
-    from jax._src.clusters import ClusterEnv
-
-    return ClusterEnv.auto_detect_unset_distributed_params(None, None, None, None, "slurm", CONNECT)
 
 
 def _parsed(address: str, processes: int, process: int) -> Place:

@@ -44,14 +44,3 @@ def decide(run: RunState) -> Outcome | None:
     if run.counters.pacing.stop:
         return Outcome.stopped
     return Outcome.interrupted if run.stop.requested else None
-
-
-def is_last_evaluation_due(run: RunState, outcome: Outcome) -> bool:
-    """Whether the run's last state should still be evaluated: unless it was, or somebody wants the run to end now."""
-    return (
-        run.evaluates
-        and run.config.train.eval_every > 0
-        and run.counters.updates > 0
-        and run.counters.last_step != run.env_steps
-        and outcome is not Outcome.interrupted
-    )

@@ -25,7 +25,6 @@ from dreamerjax.config.schema import Config
 from dreamerjax.core.console import say
 from dreamerjax.core.errors import Interrupt, UserError
 from dreamerjax.core.stopping import LOOK, Stop, Stopped, stop_on_signals
-from dreamerjax.envs import surroundings
 from dreamerjax.storage.progress import PLAIN_SECONDS, SharedStream
 from dreamerjax.training import summary
 from dreamerjax.training.world import World
@@ -92,11 +91,9 @@ class Turns:
         self._gates[number].acquire()
 
     def pass_on(self, number: int) -> None:
-        """Let every other member act; returns when it is the turn of this one again. Environments keep what they changed."""
-        theirs = surroundings.remembered()
+        """Let every other member act; returns when it is the turn of this one again."""
         self._next(number)
         self.wait(number)
-        surroundings.remember(theirs)
 
     def leave(self, number: int) -> None:
         """The others go on without this member."""
@@ -153,17 +150,18 @@ class Population:
             self.results[number] = Result(stop.exit_code, summary.brief(path))
         except UserError as error:
             say(f"error: {self.threads[number].name}: {error}", sys.stderr)
-            self._broke_off(number, error.exit_code, f"error: {error}")
+            row = {} if error.run is None else summary.brief(error.run)
+            self._broke_off(number, error.exit_code, row | {"ended": f"error: {error}"})
         except (Stopped, Interrupt):
-            self._broke_off(number, stop.exit_code, "interrupted")
+            self._broke_off(number, stop.exit_code, {"ended": "interrupted"})
         except BaseException as fault:
             self.faults.append(fault)
         finally:
             self._learner.leave(number)
             self._turns.leave(number)
 
-    def _broke_off(self, number: int, code: int, ended: str) -> None:
-        self.results[number] = Result(code, {"ended": ended, "run": self.threads[number].name})
+    def _broke_off(self, number: int, code: int, row: dict[str, str]) -> None:
+        self.results[number] = Result(code, row | {"run": self.threads[number].name})
 
 
 def train_together(configs: Sequence[Config], conduct: Conduct) -> list[Result]:

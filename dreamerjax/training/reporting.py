@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict
-from typing import Any
 
 import numpy as np
 
 from dreamerjax.core.machine import process_seconds
 from dreamerjax.data.collector import Episode
-from dreamerjax.data.episodes import PlayedEpisode
+from dreamerjax.data.playing import PlayedEpisode
 from dreamerjax.diagnostics.calibration import EPISODES, CalibrationReport
 from dreamerjax.envs import Purpose, episode_seed
 from dreamerjax.storage.logger import EPISODE_RETURN
@@ -48,15 +47,14 @@ def evaluate(run: RunState) -> None:
 
     Raises Stopped if the run is to end first: nothing is logged then, and the evaluation stays due.
     """
-
-    def work() -> dict[str, Any]:
+    if run.group.size == 1:
         _evaluate(run)
-        return asdict(run.counters)
+    else:
+        counted = run.group.lead(lambda: asdict(_evaluate(run)))
+        vars(run.counters).update(vars(Counters.from_json(counted)))
 
-    run.counters.take(Counters.from_json(run.group.lead(work)))
 
-
-def _evaluate(run: RunState) -> None:
+def _evaluate(run: RunState) -> Counters:
     config, counters, step = run.config, run.counters, run.env_steps
     seed = episode_seed(config.train.seed, Purpose.evaluation, EVALUATION_SEED, step)
     examined = update_schedule.crossed(counters.examined_step, step, config.monitor.dreams_every)
@@ -87,6 +85,7 @@ def _evaluate(run: RunState) -> None:
         run.save(run.best, with_replay=False)
     if found is not None:
         log_calibration(run, found, played)
+    return counters
 
 
 def log_calibration(run: RunState, found: CalibrationReport, played: Sequence[PlayedEpisode]) -> None:

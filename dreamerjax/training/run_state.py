@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 import uuid
-import zlib
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, replace
@@ -27,7 +26,7 @@ from dreamerjax.agent.state import (
     state_to_dict,
 )
 from dreamerjax.config.cli import config_from_yaml, config_to_yaml, run_name
-from dreamerjax.config.flat import flatten, walk
+from dreamerjax.config.flat import flatten
 from dreamerjax.config.keys import written
 from dreamerjax.config.schema import Config, Mode
 from dreamerjax.core.errors import UserError
@@ -37,12 +36,12 @@ from dreamerjax.core.stopping import Stop
 from dreamerjax.core.types import ActFunction
 from dreamerjax.data.collector import Collector, Episode
 from dreamerjax.data.exploration import Exploration
-from dreamerjax.diagnostics.collapse import CollapseWatch, watch_settings
+from dreamerjax.diagnostics.collapse import CollapseWatch
 from dreamerjax.envs import Source, descriptions
 from dreamerjax.envs.random_rollouts import random_policy
 from dreamerjax.storage import compatibility
 from dreamerjax.storage.checkpoints import CheckpointStore, Restored, saved_in
-from dreamerjax.storage.logger import CHANGED, RunLogger, SilentLogger, read_metrics
+from dreamerjax.storage.logger import CHANGED, RunLogger, SilentLogger, mark, read_metrics
 from dreamerjax.storage.sinks import chosen_sinks
 from dreamerjax.training import update_schedule
 from dreamerjax.training.counters import Counters, pace_of
@@ -62,12 +61,6 @@ from dreamerjax.training.world import (
 )
 
 LearnerOf = Callable[[World, TrainState], Learner | MemberLearner]
-
-
-def has_begun(directory: RunDirectory, shard: str, group: Group) -> bool:
-    """Whether each process has something to go on from, or had: a run that came to its end is never begun anew."""
-    ended = read_json_object(directory.summary).get("outcome") in ("finished", "solved", "stopped")
-    return all(group.gather(ended or bool(saved_in(directory.checkpoints / shard))))
 
 
 class RunState:
@@ -114,7 +107,10 @@ class RunState:
         self.replay = build_replay(self.world, seed)
         self.ready = False  # whether every process has a sequence to learn from
         shard = "latest" if group.first else f"process_{group.rank}"
-        self._begun = directory is not None and has_begun(directory, shard, group)
+        self._begun = False  # whether each process has, or had, what to go on from: a run that has ended is not begun anew
+        if directory is not None:
+            ended = read_json_object(directory.summary).get("outcome") in ("finished", "solved", "stopped")
+            self._begun = all(group.gather(ended or bool(saved_in(directory.checkpoints / shard))))
         start = WarmStart(self.world.initial_state()) if self._begun else warm_start(self.world, self.family)
         self._given = start.policy  # acting parameters that this run does not train
         self.directory = directory or self._new_run(start.source)
@@ -125,9 +121,8 @@ class RunState:
             self.logger.message(f"remark: {text}")
         for text in update_schedule.obstacles(config):
             self.logger.message(f"warning: {text}")
-        profiles = config.profile and group.first
-        profiled = range(config.profile_start, config.profile_start + config.profile_updates) if profiles else range(0)
-        self.trace = Trace(self.directory.path / "profile", profiled.start, profiled.stop, self.logger.message)
+        after = config.profile_start + config.profile_updates if config.profile and group.first else 0
+        self.trace = Trace(self.directory.path / "profile", config.profile_start, after, self.logger.message)
         # Of several processes some may have written the newest when all are killed: then the one before is needed.
         keep = config.run.checkpoints_to_keep if group.size == 1 else max(2, config.run.checkpoints_to_keep)
         self.latest = CheckpointStore(self.directory.checkpoints / shard, keep)
@@ -162,23 +157,21 @@ class RunState:
 
     def _new_run(self, source: dict[str, Any] | None) -> RunDirectory:
         """Made by the first process. Raises UserError in another that does not see it."""
-        mine = self._make_run(source) if self.group.first else None
-        made = self.group.gather(str(mine.path) if mine else "")[0]
-        return mine or RunDirectory.open(made)
-
-    def _make_run(self, source: dict[str, Any] | None) -> RunDirectory:
-        config, world = self.config, self.world
-        meta = {"source": source, "processes": self.group.size} | collect_meta(
-            hypothesis=config.run.hypothesis,
-            primary_metric=config.run.primary_metric,
-            family=self.family,
-            devices=[str(device) for device in world.devices],
-            seed=config.train.seed,
-        )
-        return RunDirectory.create(config.run.root, run_name(config), config_to_yaml(config), meta)
+        config, made = self.config, None
+        if self.group.first:
+            meta = {"source": source, "processes": self.group.size} | collect_meta(
+                hypothesis=config.run.hypothesis,
+                primary_metric=config.run.primary_metric,
+                family=self.family,
+                devices=[str(device) for device in self.world.devices],
+                seed=config.train.seed,
+            )
+            made = RunDirectory.create(config.run.root, run_name(config), config_to_yaml(config), meta)
+        path = self.group.gather(str(made.path) if made else "")[0]
+        return made or RunDirectory.open(path)
 
     def _new_watch(self) -> CollapseWatch:
-        return CollapseWatch(watch_settings(flatten(self.config)))
+        return CollapseWatch(flatten(self.config))
 
     def follow(self, acting: dict[str, Params]) -> None:
         """Collect with these parameters from now on, unless the policy was given from elsewhere."""
@@ -287,7 +280,9 @@ class RunState:
         arrays = {"collector": collector} | {name: part.state_dict() for name, part in parts.items()}
         if self.group.first:
             arrays["train"] = state_to_dict(self.learner.state())
-            info["files"] = self._files()
+            with file_faults(self.directory.path):
+                config = self.directory.config_path.read_bytes()
+            info["files"] = {"config.yaml": mark(config), "metrics.jsonl": self.logger.mark}
         if self._given is not None:
             arrays["given_policy"] = self._given
         elif self.policy.params is not self.learner.acting:  # in the middle of a round
@@ -312,8 +307,11 @@ class RunState:
             return True, ""
         restored, state = self._newest()
         compatibility.require_same(restored.info["family"], self.family, path)
-        if files := restored.info.get("files"):
-            self._compare(files)
+        for name, marked in restored.info.get("files", {}).items():
+            with file_faults(self.directory.path / name):
+                now = (self.directory.path / name).read_bytes()
+            if mark(now[: marked[0]] if name == "metrics.jsonl" else now) != marked:  # what was logged afterwards is forgotten
+                self.logger.message(f"warning: {name} is not as it was when the checkpoint was made; it counts as it is now")
         if restored.replay is None:
             raise UserError(f"{path} holds an agent without its replay, as Agent.save writes it: it acts, and is not resumed")
         self.learner = self._learner_of(self.world, state_from_dict(state, self.learner.state()))
@@ -334,20 +332,6 @@ class RunState:
         reasons = self.group.gather("" if exact else reason)
         self._go_on()
         return not any(reasons), "; ".join(filter(None, reasons))
-
-    def _files(self, logged: int | None = None) -> dict[str, list[int]]:
-        """Length and checksum of the files that a resumed run goes by; of metrics.jsonl so many bytes, by default all."""
-        config, metrics = self.directory.config_path, self.directory.metrics
-        with file_faults(self.directory.path):
-            contents = {config.name: config.read_bytes(), metrics.name: metrics.read_bytes()[:logged]}
-        return {name: [len(content), zlib.crc32(content)] for name, content in contents.items()}
-
-    def _compare(self, saved: dict[str, list[int]]) -> None:
-        """Say which of them are not what they were when the checkpoint was made."""
-        now = self._files(saved[self.directory.metrics.name][0])
-        for name, mark in saved.items():
-            if now[name] != mark:
-                self.logger.message(f"warning: {name} is not as it was when the checkpoint was made; it counts as it is now")
 
     def _go_on(self) -> None:
         """Let pace, metrics and configuration be those of the environment step that the run is at."""
@@ -388,7 +372,7 @@ class RunState:
 
     def _say_changes(self) -> None:
         configs = config_from_yaml(self.directory.config_path), replace(self.config, resume=None)
-        old, new = ({e.key: e.value for e in walk(config) if not e.is_section} for config in configs)
+        old, new = map(flatten, configs)
         pairs = {key: (written(old.get(key)), written(new[key])) for key in new if new[key] != old.get(key)}
         if pairs:
             changes = ", ".join(f"{key} {before} -> {after}" for key, (before, after) in pairs.items())

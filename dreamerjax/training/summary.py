@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from dreamerjax.config.flat import flatten
@@ -11,7 +10,7 @@ from dreamerjax.core.console import say
 from dreamerjax.core.files import read_json_object, write_json
 from dreamerjax.core.formatting import number
 from dreamerjax.core.machine import process_seconds
-from dreamerjax.diagnostics.verdict import RunVerdict, Standards, judge_run
+from dreamerjax.diagnostics.verdict import judge_run
 from dreamerjax.envs import Given, solved_return
 from dreamerjax.storage.logger import read_metrics
 from dreamerjax.training import update_schedule
@@ -24,7 +23,10 @@ def write_summary(run: RunState, ending: Ending) -> None:
     """summary.json, then the learning curve, unless the run was interrupted at once."""
     counters, directory = run.counters, run.directory
     records = read_metrics(directory.metrics)
-    ending.verdict = _judge(run, records) if run.evaluates and run.config.train.eval_every else None
+    if run.evaluates and run.config.train.eval_every:
+        reference = solved_return(run.config.env.id, run.source)
+        findings = [found["name"] for found in run.watch.summary()]
+        ending.verdict = judge_run(records, flatten(run.config), findings, counters.baseline_return, reference)
     write_json(
         directory.summary,
         {
@@ -73,15 +75,6 @@ def brief(path: Path) -> dict[str, str]:
         "ended": str(figures.get("outcome")),
         "run": path.name,
     }
-
-
-def _judge(run: RunState, records: Sequence[Mapping[str, float]]) -> RunVerdict:
-    standards = Standards(
-        random=run.counters.baseline_return,
-        wanted=run.config.train.stop_at_return,
-        reference=solved_return(run.config.env.id, run.source),
-    )
-    return judge_run(records, flatten(run.config), [found["name"] for found in run.watch.summary()], standards)
 
 
 def say_goodbye(run: RunState, ending: Ending) -> None:

@@ -114,7 +114,8 @@ def observe(
         kl_pause=max(0, state.kl_pause - 1),
         ratio=state.ratio or (pacing.wm_ac_ratio_max if pacing.adaptive_ratio else 0),
     )
-    state = replace(state, camp_turn=_camp_turn(pacing, state, made))
+    turn = state.camp_turn - 1 if made.extra else pacing.camp_extra  # extra updates before the next one that is owed
+    state = replace(state, camp_turn=turn if state.camp else 0)
     if not metrics[READY]:
         return state
     state = replace(
@@ -176,13 +177,6 @@ def _at_log(config: PacingConfig, state: PacingState) -> PacingState:
     if streak < config.camp_logs:
         return replace(state, surprised_logs=streak)
     return replace(state, surprised_logs=0, camp=config.camp_updates, camp_turn=config.camp_extra)
-
-
-def _camp_turn(config: PacingConfig, state: PacingState, made: Plan) -> int:
-    """Extra updates still to be made before the next one that is owed."""
-    if not state.camp:
-        return 0
-    return state.camp_turn - 1 if made.extra else config.camp_extra
 
 
 def _kl_spike(config: PacingConfig, state: PacingState) -> PacingState:

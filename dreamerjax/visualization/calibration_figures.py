@@ -10,7 +10,7 @@ import numpy as np
 from dreamerjax.core.files import file_faults, write_json
 from dreamerjax.diagnostics.calibration import CalibrationReport
 from dreamerjax.diagnostics.model_bias import Calibration
-from dreamerjax.diagnostics.open_loop_prediction import OpenLoop
+from dreamerjax.diagnostics.open_loop import OpenLoop
 from dreamerjax.visualization import style
 from dreamerjax.visualization.pictures import draw_sheet
 
@@ -23,22 +23,11 @@ BINS = 8  # groups of equally many states whose means are drawn
 def write_calibration(
     report: CalibrationReport, directory: str | Path, step: int, title: str, frame_stack: int = 1
 ) -> list[Path]:
-    """Writes `dream_reality_<step>.png` and its numbers as .json, and what there is of an open loop.
+    """Writes `dream_reality_<step>.png` and its numbers as .json, and what there is of an open loop, into a run's `media`.
 
-    That is `open_loop_<step>.png` of vectors, and `open_loop_images_<step>.png`.
-
-    Args:
-        report: what to show.
-        directory: an existing one, a run's `media`.
-        step: environment steps of the run, for the names; zero-padded to nine digits.
-        title: above the plots.
-        frame_stack: frames on the channel axis of every image; the newest is shown.
-
-    Returns:
-        The files, pictures first.
-
-    Raises:
-        UserError: a file cannot be written; exit code 1.
+    That is `open_loop_<step>.png` of vectors, and `open_loop_images_<step>.png`. `frame_stack` frames lie on the channel axis
+    of every image; the newest is shown. Returns the files, pictures first. Raises UserError if one cannot be written; exit code
+    1.
     """
     directory = Path(directory)
     paths = [directory / f"dream_reality_{step:09d}.png"]

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from PIL import Image, ImageDraw
 
-from dreamerjax.diagnostics.dream_rollout import DreamRollout
+from dreamerjax.diagnostics.open_loop import DreamRollout
 from dreamerjax.visualization import pictures, style
 from dreamerjax.visualization.cartpole import draw_cartpole
 from dreamerjax.visualization.pictures import DIFFERENCE, FRAME, SPACE, write
@@ -38,19 +38,10 @@ class Curve(NamedTuple):
 
 
 def draw_dream(dream: DreamRollout, env_id: str, title: str, frame_stack: int = 1) -> list[Image.Image]:
-    """One frame of every step: where the dream is, what it expects, images, numbers over time, CartPole's state as a picture.
+    """One RGB picture of every step: where the dream is, what it expects, images, numbers over time, CartPole's state.
 
     Images are to the left: real, the agent's, and where the two differ. Where no number is observed, what the agent expects is
-    drawn over time.
-
-    Args:
-        dream: what to draw.
-        env_id: of the environment: CartPole is drawn.
-        title: above everything.
-        frame_stack: frames on the channel axis of every image; the newest is shown.
-
-    Returns:
-        RGB pictures of one size.
+    drawn over time. `frame_stack` frames lie on the channel axis of every image; the newest is shown.
     """
     numbers = [(name, index) for name, values in dream.real.items() for index in range(values.shape[1])]
     is_cartpole = CARTPOLE.fullmatch(env_id) is not None and len(numbers) == len(CARTPOLE_NUMBERS)

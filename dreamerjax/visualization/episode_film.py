@@ -14,7 +14,7 @@ from PIL import Image
 from dreamerjax.config.schema import EnvConfig
 from dreamerjax.core.errors import UserError
 from dreamerjax.core.types import Arrays
-from dreamerjax.data.episodes import PlayedEpisode
+from dreamerjax.data.playing import PlayedEpisode
 from dreamerjax.envs import EnvironmentFault, make_env
 from dreamerjax.envs.boundary import faults
 from dreamerjax.visualization.pictures import write
@@ -60,13 +60,12 @@ class Camera(gym.Wrapper[Arrays, np.ndarray, Arrays, np.ndarray]):
 
 
 class Film:
-    """An environment that can be drawn, for one episode. As a context manager it is closed at the end."""
+    """An environment that can be drawn, for one episode."""
 
     def __init__(self, config: EnvConfig) -> None:
         """Draws a first picture, so that what cannot be drawn is known before anything is played.
 
-        Raises:
-            UserError: the environment cannot draw itself, or a package is missing for it.
+        Raises UserError: the environment cannot draw itself, or a package is missing for it.
         """
         env = _drawable(config)
         rate = float(env.metadata.get("render_fps") or DEFAULT_FPS) / config.action_repeat
@@ -79,12 +78,6 @@ class Film:
         """The pictures of `episode`, the first one that was played in `envs`, each with its caption."""
         returns = np.cumsum([0.0, *episode.rewards])
         return [_captioned(picture, _caption(episode, returns, step)) for step, picture in self._camera.frames]
-
-    def __enter__(self) -> Film:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self.close()
 
     def close(self) -> None:
         """Ends the environment, if it has not ended."""

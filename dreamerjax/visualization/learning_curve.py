@@ -8,14 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from dreamerjax.storage.logger import CHANGED
+from dreamerjax.storage.logger import CHANGED, EPISODE_RETURN
 from dreamerjax.visualization import style
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-TRAINING = "episode/return"
 COLORS = {"greedy": style.REAL, "sampled": style.IMAGINED}
 WINDOW = 20  # episodes per point of the training curve's running mean
 
@@ -23,16 +22,10 @@ WINDOW = 20  # episodes per point of the training curve's running mean
 def write_learning_curve(
     metrics: Sequence[dict[str, Any]], path_png: str | Path, title: str, threshold: float | None = None
 ) -> None:
-    """Draws evaluation (mean, band from minimum to maximum) and training episode returns against environment steps.
+    """Draws evaluation (mean, band from minimum to maximum) and training episode returns of lines of metrics.jsonl.
 
-    Args:
-        metrics: lines of metrics.jsonl, see `storage.logger.read_metrics`.
-        path_png: the file to write.
-        title: above the plot.
-        threshold: return at which the task counts as solved, drawn as a line; None for none.
-
-    Raises:
-        UserError: the file cannot be written; exit code 1.
+    `threshold` is the return at which the task counts as solved, drawn as a line. Raises UserError if the file cannot be
+    written; exit code 1.
     """
     with style.figure(10, 6.25, title, font_size=12) as figure:
         draw_learning_curve(figure, metrics, threshold, columns=3)
@@ -42,7 +35,7 @@ def write_learning_curve(
 def draw_learning_curve(figure: Figure, metrics: Sequence[dict[str, Any]], threshold: float | None, columns: int) -> None:
     """Fills the figure of `write_learning_curve`, which takes the same arguments; its legend has so many columns."""
     axes = figure.add_subplot(xlabel="environment steps", ylabel="episode return")
-    _draw_training(axes, *series(metrics, TRAINING))
+    _draw_training(axes, *series(metrics, EPISODE_RETURN))
     for policy in COLORS:
         _draw_evaluation(axes, metrics, policy)
     for step in np.unique(series(metrics, CHANGED)[0]):

@@ -58,11 +58,8 @@ def with_difference(real: Image.Image, agents: Image.Image) -> list[Image.Image]
 def compared(real: np.ndarray, dreamed: np.ndarray, frame_stack: int, most: tuple[int, int]) -> list[Image.Image]:
     """What is real, what the agent makes of it, and where the two differ (white: nowhere), as large as `fitted` says.
 
-    Args:
-        real: uint8 [H, W, C].
-        dreamed: [H, W, C] within [0, 1].
-        frame_stack: frames on the channel axis; the newest is shown.
-        most: width and height of a picture, at most.
+    `real` is uint8 [H, W, C], `dreamed` [H, W, C] within [0, 1]; of `frame_stack` frames on the channel axis the newest is
+    shown.
     """
     first, second = picture(real, frame_stack), picture(dreamed, frame_stack)
     size = fitted(first.size, most)
@@ -97,11 +94,7 @@ def draw_column(pictures: Sequence[Image.Image], labels: Sequence[str], colors: 
 def draw_sheet(real: Arrays, dreamed: Arrays, frame_stack: int, title: str) -> Image.Image:
     """Rows of what was real, what was dreamed and the difference, for each image; columns of predicted steps.
 
-    Args:
-        real: {name: uint8 [P, H, W, C]}, from the first predicted step on.
-        dreamed: {name: [P, H, W, C]} within [0, 1].
-        frame_stack: frames on the channel axis; the newest is shown.
-        title: above everything.
+    `real` is {name: uint8 [P, H, W, C]}, from the first predicted step on, `dreamed` {name: [P, H, W, C]} within [0, 1].
     """
     steps = [step for step in SHEET_STEPS if step <= len(next(iter(real.values())))]
     rows: list[tuple[str, list[Image.Image]]] = []

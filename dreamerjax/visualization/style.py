@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#3a3a3a")
 REAL, IMAGINED, SOLVED = "#1b6ca8", "#d9822b", "#3a7d44"
 GREY, PALE, WHITE, BLACK = "#8a8f98", "#e3e5e8", "#ffffff", "#22262b"
+LINES = ("-", "--", ":")  # in turn, where there are more lines than colours
 COLOR_MAP = "cividis"  # of more values than colours
 DPI = 120  # pixels per inch
 REFERENCE: dict[str, Any] = {"color": GREY, "linestyle": "--", "linewidth": 1.2}  # of a line that is no data
@@ -57,10 +58,6 @@ def figure(width: float, height: float, title: str = "", font_size: float = 10) 
 
 
 def save(made: Figure, path: str | Path) -> None:
-    """Writes a figure as what the suffix says.
-
-    Raises:
-        UserError: the file cannot be written; exit code 1.
-    """
+    """Writes a figure as what the suffix says. Raises UserError: the file cannot be written; exit code 1."""
     with file_faults(Path(path)):
         made.savefig(path)

@@ -20,23 +20,14 @@ COLORS = 64  # of a GIF
 
 
 def write_video(frames: Sequence[Image.Image], fps: float, stem: Path, tag: str, step: int) -> Path:
-    """Writes `<stem>.mp4`, or `<stem>.gif` without an MP4 encoder, and puts the frames into TensorBoard.
+    """Writes `<stem>.mp4`, or `<stem>.gif` without an MP4 encoder, into a run's `media`, and puts the frames into TensorBoard.
 
     TensorBoard gets an animated GIF, the only kind of video that it shows, in an event file beside the video: a second one in
     the run's own directory would hide what a training in progress goes on to log.
 
-    Args:
-        frames: RGB pictures of one size, both sides even.
-        fps: frames per second.
-        stem: the path without suffix, in a run's `media`, which is made if it is missing.
-        tag: name in TensorBoard.
-        step: environment steps of the run.
+    The frames are RGB pictures of one size, both sides even. Returns the file, which was read back and holds every frame.
 
-    Returns:
-        The file, which was read back and holds every frame.
-
-    Raises:
-        UserError: it cannot be written, or does not hold what was written; exit code 1.
+    Raises UserError: it cannot be written, or does not hold what was written; exit code 1.
     """
     gif = _gif(frames, fps)
     suffix, content = ("mp4", _mp4(frames, fps)) if has_mp4() else ("gif", gif)

@@ -117,7 +117,8 @@ class Run(Work):
     def state(self) -> ExperimentRun:
         return furthest(by_name(self.directory).get(self.name, ()), Metric(GREEDY, at=self.steps))
 
-    def command(self, state: ExperimentRun) -> list[str]:
+    def command(self) -> list[str]:
+        state = self.state()
         program = [sys.executable, "-m", "dreamerjax.train"]
         if state.path is not None and state.resumable:
             return [*program, f"resume={state.path}", f"train.steps={self.steps}"]

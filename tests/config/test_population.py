@@ -108,7 +108,7 @@ def test_names_tell_members_apart_or_are_given() -> None:
         (["population.seeds=0,1", "run.wandb=true"], "run.wandb=true cannot keep the members"),
         (
             ["optim.average_updates=10", "population.vary.behavior.anchor=[0,0.1]"],
-            "behavior.anchor is false in CartPole-v1_anchor-0 and true in CartPole-v1_anchor-0.1",
+            "behavior.anchor must be above 0 in all members of a population or in none: it is 0 in CartPole-v1_anchor-0 and",
         ),
         (["resume=runs/a,runs/a"], "runs/a stands there twice"),
     ],

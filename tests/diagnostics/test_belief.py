@@ -15,7 +15,7 @@ from dreamerjax.agent.imagination import DreamNoise, imagine
 from dreamerjax.agent.policy import Seen, act, initial_policy_state
 from dreamerjax.agent.state import acting_params
 from dreamerjax.agent.world_model import FilterInputs, Latent
-from dreamerjax.data.episodes import PlayedEpisode, pad
+from dreamerjax.data.playing import PlayedEpisode, pad
 from dreamerjax.diagnostics import belief
 from dreamerjax.networks.build import Networks
 from tests.helpers import CONTINUOUS, MIXED, VECTOR, actions, make_networks, observations, random_agent

@@ -12,10 +12,10 @@ import pytest
 
 from dreamerjax.agent.world_model import FilterInputs, Latent, Posterior
 from dreamerjax.core.types import ActionSpec, EnvSpec, ObservationSpec
-from dreamerjax.data.episodes import PlayedEpisode
+from dreamerjax.data.playing import PlayedEpisode
 from dreamerjax.diagnostics import belief, calibration, model_bias
 from dreamerjax.diagnostics.calibration import STATES, Calibrator, words
-from dreamerjax.diagnostics.open_loop_prediction import CONTEXT
+from dreamerjax.diagnostics.open_loop import CONTEXT
 from dreamerjax.networks.build import Networks
 from tests.helpers import BOTH, HORIZON, MIXED, VECTOR, actions, make_networks, observations, random_agent
 

@@ -10,8 +10,7 @@ import pytest
 
 from dreamerjax.core.errors import UserError
 from dreamerjax.core.types import ActionSpec, EnvSpec, ObservationSpec
-from dreamerjax.diagnostics.dream_rollout import CONTEXT, DreamWatcher
-from dreamerjax.diagnostics.open_loop_prediction import PREDICTED
+from dreamerjax.diagnostics.open_loop import DREAM_CONTEXT, PREDICTED, DreamWatcher
 from tests.diagnostics.test_belief import played
 from tests.helpers import BOTH, make_networks, random_agent
 
@@ -24,7 +23,7 @@ def test_any_episode_is_long_enough(caplog: pytest.LogCaptureFixture) -> None:
     watcher = DreamWatcher(NETWORKS, 0.9)
     watcher(PARAMS, played(NETWORKS, 30), seed=0)
     with jax.log_compiles(), caplog.at_level(logging.WARNING):
-        for length, context, most in ((1, 1, 2), (9, 4, 10), (200, CONTEXT, CONTEXT + PREDICTED)):
+        for length, context, most in ((1, 1, 2), (9, 4, 10), (200, DREAM_CONTEXT, DREAM_CONTEXT + PREDICTED)):
             episode, steps = played(NETWORKS, length), min(most, length + 1)
             dream = watcher(PARAMS, episode, seed=0)
             assert (dream.context, list(dream.real), list(dream.real_images)) == (context, ["state"], ["image"])

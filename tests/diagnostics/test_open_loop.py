@@ -15,7 +15,7 @@ from dreamerjax.agent import world_model
 from dreamerjax.agent.actor_critic import value
 from dreamerjax.agent.observation_normalization import model_units
 from dreamerjax.agent.world_model import FilterInputs, Latent, feature
-from dreamerjax.data.episodes import pad
+from dreamerjax.data.playing import pad
 from dreamerjax.diagnostics import open_loop
 from dreamerjax.diagnostics.open_loop import OpenLoopInputs
 from dreamerjax.networks.build import Networks

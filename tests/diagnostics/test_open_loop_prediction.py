@@ -10,10 +10,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dreamerjax.data.episodes import PlayedEpisode
+from dreamerjax.data.playing import PlayedEpisode
 from dreamerjax.diagnostics import open_loop
-from dreamerjax.diagnostics.open_loop import OpenLoopInputs, Predicted
-from dreamerjax.diagnostics.open_loop_prediction import CONTEXT, DREAMS, PREDICTED, SCORED, OpenLoopPredictor
+from dreamerjax.diagnostics.open_loop import CONTEXT, DREAMS, PREDICTED, SCORED, OpenLoopInputs, OpenLoopPredictor, Predicted
 from tests.diagnostics.test_belief import played
 from tests.helpers import BOTH, VECTOR, make_networks, random_agent
 

@@ -7,11 +7,11 @@ import pytest
 from dreamerjax.config.cli import load_config
 from dreamerjax.config.flat import flatten
 from dreamerjax.config.schema import Config
-from dreamerjax.diagnostics.collapse import GATES, CollapseWatch, WatchSettings
-from dreamerjax.diagnostics.verdict import SETTINGS, RunVerdict, Standards, judge_run
+from dreamerjax.diagnostics.collapse import GATES, CollapseWatch
+from dreamerjax.diagnostics.verdict import SETTINGS, RunVerdict, judge_run
+from tests.experiment.fakes import watch_settings
 
 SETTINGS_OF_A_RUN = flatten(Config())
-CARTPOLE = Standards(random=22.0, wanted=None, reference=475.0)
 
 
 def evaluations(means: Sequence[float], std: float = 10.0) -> list[dict[str, float]]:
@@ -26,11 +26,13 @@ def verdict(
     *,
     std: float = 10.0,
     findings: Sequence[str] = (),
-    standards: Standards = CARTPOLE,
+    wanted: float | None = None,
+    reference: float | None = 475.0,
     more: Mapping[str, float] | None = None,
 ) -> RunVerdict:
     records = [*evaluations(means, std), *([{"env_step": 9e9, "update": 9e9, **more}] if more else [])]
-    return judge_run(records, SETTINGS_OF_A_RUN, findings, standards)
+    settings = SETTINGS_OF_A_RUN | {"train.stop_at_return": wanted}
+    return judge_run(records, settings, findings, 22.0, reference)
 
 
 def test_solved_needs_nothing() -> None:
@@ -43,9 +45,9 @@ def test_solved_needs_nothing() -> None:
 
 
 def test_a_wanted_return_counts_before_the_registrations() -> None:
-    assert verdict([400], standards=CARTPOLE).sentence.startswith("not solved (475 is wanted)")
-    assert verdict([400], standards=Standards(22.0, 300.0, 475.0)).sentence.startswith("solved (300 is wanted)")
-    assert verdict([400], standards=Standards(22.0, None, None)).sentence.startswith("400 [")
+    assert verdict([400]).sentence.startswith("not solved (475 is wanted)")
+    assert verdict([400], wanted=300.0).sentence.startswith("solved (300 is wanted)")
+    assert verdict([400], reference=None).sentence.startswith("400 [")
 
 
 def test_the_interval_is_students_t_of_the_evaluations_episodes() -> None:
@@ -89,14 +91,14 @@ def test_a_model_that_is_lost_and_a_reward_never_found() -> None:
 
 
 def test_settings_that_cannot_be_read_give_no_advice() -> None:
-    found = judge_run(evaluations([20, 21, 20, 21]), {"train.steps": "many"}, ["entropy_collapses"], CARTPOLE)
+    found = judge_run(evaluations([20, 21, 20, 21]), {"train.steps": "many"}, ["entropy_collapses"], 22.0, 475.0)
     assert "21 [21, 21]" in found.sentence
     assert found.advice == ()
 
 
 def test_nothing_to_judge() -> None:
-    assert judge_run([], SETTINGS_OF_A_RUN, [], CARTPOLE).sentence == "nothing was learned: no update was made"
-    unseen = judge_run([{"env_step": 5.0, "update": 3.0, "loss/actor": 1.0}], SETTINGS_OF_A_RUN, [], CARTPOLE)
+    assert judge_run([], SETTINGS_OF_A_RUN, []).sentence == "nothing was learned: no update was made"
+    unseen = judge_run([{"env_step": 5.0, "update": 3.0, "loss/actor": 1.0}], SETTINGS_OF_A_RUN, [])
     assert unseen.sentence == "not known: it was never evaluated"
 
 
@@ -107,5 +109,5 @@ def test_what_is_advised_can_be_given_to_train() -> None:
             value = new(SETTINGS_OF_A_RUN.get(key)) if key != "pacing.focus_threshold" else new(0.02)
             load_config([f"{key}={value}"])
         assert settings, name
-    watched = {case.name for case in CollapseWatch(WatchSettings(1.0, clip=True, gates=frozenset(GATES)))._cases}
+    watched = {case.name for case in CollapseWatch(watch_settings(1.0, gates=GATES))._cases}
     assert watched <= SETTINGS.keys()

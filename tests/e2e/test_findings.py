@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 
-from dreamerjax.diagnostics.collapse import CollapseWatch, WatchSettings
+from dreamerjax.diagnostics.collapse import CollapseWatch
 from tests import tensorboard
 from tests.e2e import trials
+from tests.experiment.fakes import watch_settings
 
 LONG = ("train.log_every=1", "train.train_ratio=50", "train.eval_every=0")  # 121 updates in the 80 steps after the random ones
 FAULTS = {
@@ -65,7 +66,7 @@ def test_a_resumed_run_finds_what_the_whole_run_finds(tmp_path: Path, monkeypatc
     assert 0 < len(trials.metrics(run)) < len(trials.metrics(whole))
     assert trials.resume_here(run) == 0
     assert trials.summary(run)["findings"] == trials.summary(whole)["findings"] != []
-    watch = CollapseWatch(WatchSettings(free_nats=100.0, clip=True))
+    watch = CollapseWatch(watch_settings(100.0))
     for record in trials.metrics(whole):
         watch.observe(record)
     assert watch.summary() == trials.summary(whole)["findings"]

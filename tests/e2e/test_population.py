@@ -13,6 +13,7 @@ import pytest
 from dreamerjax import train
 from dreamerjax.config.cli import main
 from dreamerjax.core.run_directory import RunDirectory
+from dreamerjax.training import summary
 from tests.e2e import trials
 
 SEEDS = "population.seeds=0,1,2,3"
@@ -94,6 +95,8 @@ def test_a_member_whose_environment_raises_ends_alone(
     )
     lines = [line for line in told.out.splitlines() if "after" in line and "environment steps" in line]
     assert [line.partition(" | ")[0] for line in lines] == [f"Trial-v0_seed-{seed}" for seed in range(4)]
+    figures = summary.brief(next(path.parent for path in tmp_path.glob("*seed-0/summary.json")))
+    assert f"│ {figures['time']} " in told.out
 
 
 def test_a_signal_ends_all_with_checkpoints_and_they_go_on_together(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import date
 from pathlib import Path
@@ -12,6 +12,8 @@ from typing import Any
 import yaml
 
 from dreamerjax.config.cli import config_to_yaml
+from dreamerjax.config.flat import flatten
+from dreamerjax.config.schema import Config
 from dreamerjax.core.files import write_json
 from dreamerjax.core.run_directory import KIND
 from dreamerjax.experiment.checks import composed
@@ -86,3 +88,14 @@ def fake_runs(
             (path / "config.yaml").write_text(config_to_yaml(replace(config, train=replace(config.train, seed=seed))))
             states[arm.name, seed] = ExperimentRun(path, "finished")
     return states
+
+
+def watch_settings(free_nats: float, *, clip: bool = True, gates: Iterable[str] = ()) -> dict[str, Any]:
+    """What the collapse watch must know of a run, with these gates of pacing turned on."""
+    on: dict[str, tuple[str, Any]] = {
+        "focus": ("pacing.focus_threshold", 0.1),
+        "camp": ("pacing.camp_ratio", 1.2),
+        "kl_pause": ("pacing.kl_spike", "pause"),
+    }
+    own = {"loss.free_nats": free_nats, "loss.free_bits": "clip" if clip else "straight_through"}
+    return flatten(Config()) | own | dict(on[gate] for gate in gates)

@@ -55,13 +55,13 @@ def test_a_job_whose_time_is_over_saves_and_is_submitted_again(tmp_path: Path) -
     endless = [*files.RANDOM, "train.steps=1000000000", "train.random_steps=1000000000"]
     files.write(tmp_path / "experiments", {**PILOT, "common": endless})
     experiment = spec.load("trial", tmp_path / "experiments")
-    job = Job(experiment, experiment.arms[0], 0, tmp_path / "runs")
+    job = Job(experiment, ((experiment.arms[0], 0),), tmp_path / "runs")
     task = executors.Task(job)
-    task.process = job.start(cores.shares(1)[0])
-    wait_until(lambda: "steps/s" in job.log.read_text())
-    task.process.popen.send_signal(signal.SIGUSR2)  # SLURM warns every process of the job, the training too
-    again = task.checkpoint()
-    assert task.process.close() == "interrupted"
+    with job.process(cores.shares(1)[0]) as (task.process, began):
+        wait_until(lambda: "steps/s" in job.log.read_text())
+        task.process.send_signal(signal.SIGUSR2)  # SLURM warns every process of the job, the training too
+        again = task.checkpoint()
+    assert job.error(task.process.returncode, began) == "interrupted"
     assert job.state().state == "interrupted"
     assert again.function.job == job
     assert again.function.process is None
@@ -126,7 +126,7 @@ class Stubborn(Work):
     def state(self) -> ExperimentRun:
         return ExperimentRun(None, "missing")
 
-    def command(self, state: ExperimentRun) -> list[str]:
+    def command(self) -> list[str]:
         deaf = "signal.signal(signal.SIGTERM, lambda *_: print('no', flush=True))"
         wait = "print(os.getpid(), flush=True)\nwhile True: signal.pause()"
         return [sys.executable, "-c", f"import os, signal; {deaf}; {wait}"]

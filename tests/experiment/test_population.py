@@ -9,10 +9,9 @@ import pytest
 from dreamerjax.config.cli import config_to_yaml, load_config, load_members
 from dreamerjax.experiment import __main__ as command_line
 from dreamerjax.experiment import spec
-from dreamerjax.experiment.design import Experiment
-from dreamerjax.experiment.jobs import Job
-from dreamerjax.experiment.population import PopulationJob, populations
-from dreamerjax.experiment.states import MISSING, run_name, runs
+from dreamerjax.experiment.design import Arm, Experiment
+from dreamerjax.experiment.jobs import Job, populations
+from dreamerjax.experiment.states import run_name, runs
 from tests.experiment import files
 
 ARMS = {
@@ -27,8 +26,8 @@ def load(root: Path) -> Experiment:
     return spec.load("trial", root / "experiments")
 
 
-def jobs(experiment: Experiment, root: Path) -> list[Job]:
-    return [Job(experiment, arm, seed, root / "runs") for seed in experiment.seeds for arm in experiment.arms]
+def all_runs(experiment: Experiment) -> list[tuple[Arm, int]]:
+    return [(arm, seed) for seed in experiment.seeds for arm in experiment.arms]
 
 
 def call(root: Path, *arguments: str) -> int:
@@ -40,17 +39,14 @@ def test_runs_that_differ_in_more_than_traced_numbers_are_trained_apart(tmp_path
     file = files.write(tmp_path / "experiments", {"arms": ARMS, **sides})
     (file.parent / "fault.py").touch()
     experiment = load(tmp_path)
-    groups = populations(jobs(experiment, tmp_path), runs(experiment, tmp_path / "runs"))
-    together = [[job.name for job in group.jobs] if isinstance(group, PopulationJob) else group.name for group in groups]
-    assert together == [
+    groups = populations(experiment, all_runs(experiment), runs(experiment, tmp_path / "runs"))
+    assert [[run_name(arm.name, seed) for arm, seed in group] for group in groups] == [
         [f"{arm}_seed{seed}" for seed in range(3) for arm in ("free_nats", "gamma")],
         [f"offline_seed{seed}" for seed in range(3)],
-        *(f"script_seed{seed}" for seed in range(3)),
+        *([f"script_seed{seed}"] for seed in range(3)),
     ]
-    group = groups[0]
-    assert isinstance(group, PopulationJob)
-    members = load_members(group.command(MISSING)[3:])
-    alone = [load_config(job.command(MISSING)[3:]) for job in group.jobs]
+    members = load_members(Job(experiment, groups[0], tmp_path / "runs").command()[3:])
+    alone = [load_config(Job(experiment, (run,), tmp_path / "runs").command()[3:]) for run in groups[0]]
     assert [config_to_yaml(config) for config in members] == [config_to_yaml(config) for config in alone]
 
 
@@ -72,9 +68,9 @@ def test_a_population_is_begun_skipped_and_continued_like_single_runs(
         path = states[key].path
         assert path is not None
         (path / "summary.json").unlink()
-    group = PopulationJob(tuple(jobs(experiment, tmp_path)))
+    group = Job(experiment, tuple(all_runs(experiment)), tmp_path / "runs")
     resumed = ",".join(str(states[key].path) for key in (("a", 1), ("b", 2)))
-    assert group.command(group.state())[3:] == [f"resume={resumed}"]
+    assert group.command()[3:] == [f"resume={resumed}"]
     assert call(tmp_path, "run", "trial", "--population") == 0
     assert "resume  a_seed1_and_1_more" in capsys.readouterr().out
     assert group.state().state == "finished"

@@ -14,14 +14,15 @@ import pytest
 
 from dreamerjax.config.cli import config_to_yaml, load_config, main
 from dreamerjax.core.files import write_json
+from dreamerjax.core.formatting import duration, moment
 from dreamerjax.core.run_directory import RunDirectory
-from dreamerjax.diagnostics.collapse import GATES, CollapseWatch, WatchSettings
+from dreamerjax.diagnostics.collapse import GATES, CollapseWatch
 from dreamerjax.report import __main__, media
 from dreamerjax.report.charts import PANELS, draw_panel, learning_curve, thinned
 from dreamerjax.report.glossary import Glossary, metrics_page, read_glossary
-from dreamerjax.report.words import duration, moment
+from dreamerjax.report.reading import read_directory
 from dreamerjax.visualization.calibration_figures import write_calibration
-from tests.experiment.fakes import fake_run
+from tests.experiment.fakes import fake_run, watch_settings
 from tests.visualization.test_calibration_figures import examination
 from tests.visualization.test_learning_curve import learning
 
@@ -237,6 +238,16 @@ def test_outcomes(tmp_path: Path, summary: dict[str, Any], words: str) -> None:
     assert words in " ".join(written(run).text.split())
 
 
+def test_a_return_that_a_resume_lowered_solves_from_there_on(tmp_path: Path) -> None:
+    changes = [{"env_step": 3_500, "update": 875, "key": "train.stop_at_return", "from": "475", "to": "300"}]
+    run = whole_run(tmp_path / "run", outcome="solved")
+    meta = json.loads((run / "meta.json").read_text())
+    (run / "meta.json").write_text(json.dumps({**meta, "changes": changes}))
+    config = load_config(["+experiment=cartpole", "train.stop_at_return=300"])
+    (run / "config.yaml").write_text(config_to_yaml(config))
+    assert read_directory(RunDirectory.open(run)).ending == "solved at step 3,500"
+
+
 def test_a_run_in_progress_is_told_by_its_lock(tmp_path: Path) -> None:
     run = fake_run(tmp_path / "run", trained())
     directory = RunDirectory.open(run, lock=True)
@@ -389,7 +400,7 @@ def test_every_metric_and_finding_is_explained_once_in_the_documentation() -> No
     for panel in PANELS:
         for name in panel.all_metrics:
             assert glossary.metric(name) is not None, name
-    watch = CollapseWatch(WatchSettings(0.1, clip=True, gates=frozenset(GATES)))
+    watch = CollapseWatch(watch_settings(0.1, gates=GATES))
     assert glossary.findings.keys() == {case.name for case in watch._cases}
     assert all(means and advice for means, advice in glossary.findings.values())
     assert read_glossary(Path(os.devnull)) == read_glossary(Path("missing.md")) == Glossary()

@@ -59,7 +59,7 @@ def log_three(directory: Path, chosen: Mapping[str, Callable[[Path], sinks.Sink]
         for step in (10, 20, 30):
             logger.scalars(step, {"loss/a": step / 2}, updates=step // 10)
         logger.close()
-    return [record["env_step"] for record in read_metrics(directory / "metrics.jsonl")]
+    return [int(record["env_step"]) for record in read_metrics(directory / "metrics.jsonl")]
 
 
 def test_every_sink_gets_every_line(tmp_path: Path, said: list[str]) -> None:

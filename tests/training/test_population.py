@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import io
+import os
 import signal
 import threading
+from pathlib import Path
 from typing import TextIO, cast
 
 import pytest
 
 from dreamerjax.core.errors import Interrupt
 from dreamerjax.core.stopping import Stopped
-from dreamerjax.envs import surroundings
+from dreamerjax.envs.surroundings import foreign
 from dreamerjax.storage.progress import ProgressDisplay, SharedStream
 from dreamerjax.training.population import MemberStop, PopulationStop, Turns
 
@@ -35,27 +37,28 @@ def test_members_act_in_turn_and_one_that_leaves_is_passed_over() -> None:
     assert acted == ["0.0", "1.0", "2.0", "0.1", "2.1", "0.2"]
 
 
-def test_what_environments_changed_holds_for_their_own_member() -> None:
-    """The place 0 is the working directory."""
-    turns, seen = Turns(2), list[object]()
+def test_what_environments_changed_holds_for_their_own_member(tmp_path: Path) -> None:
+    turns, seen, ours = Turns(2), list[Path](), Path.cwd()
 
     def act(number: int) -> None:
         turns.wait(number)
-        surroundings.remember({0: f"folder of {number}"})
+        own = tmp_path / str(number)
+        own.mkdir()
+        with foreign():
+            os.chdir(own)
         turns.pass_on(number)
-        seen.append(surroundings.remembered()[0])
+        with foreign():
+            seen.append(Path.cwd())
         turns.leave(number)
 
     threads = [threading.Thread(target=act, args=(number,)) for number in range(2)]
-    try:
-        for thread in threads:
-            thread.start()
-        turns.begin()
-        for thread in threads:
-            thread.join(10)
-    finally:
-        surroundings.forget()
-    assert seen == ["folder of 0", "folder of 1"]
+    for thread in threads:
+        thread.start()
+    turns.begin()
+    for thread in threads:
+        thread.join(10)
+    assert seen == [tmp_path / "0", tmp_path / "1"]
+    assert Path.cwd() == ours
 
 
 def test_a_signal_stops_every_member_and_a_second_one_at_once(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,7 +14,7 @@ from PIL import Image
 from dreamerjax.core.errors import UserError
 from dreamerjax.diagnostics.calibration import CalibrationReport
 from dreamerjax.diagnostics.model_bias import Calibration
-from dreamerjax.diagnostics.open_loop_prediction import OpenLoop
+from dreamerjax.diagnostics.open_loop import OpenLoop
 from dreamerjax.storage.logger import RunLogger
 from dreamerjax.visualization import pictures
 from dreamerjax.visualization.calibration_figures import binned_means, write_calibration

@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageColor
 
-from dreamerjax.diagnostics.dream_rollout import DreamRollout
-from dreamerjax.diagnostics.open_loop import Readout
+from dreamerjax.diagnostics.open_loop import DreamRollout, Readout
 from dreamerjax.visualization import pictures
 from dreamerjax.visualization.cartpole import POLE, draw_cartpole
 from dreamerjax.visualization.dream_film import BORDER, FPS, HEADER, MOST, MOST_IMAGES, PICTURE, WIDTH, draw_dream
