@@ -12,7 +12,6 @@ from typing import Any, cast
 
 import pytest
 
-from dreamerjax import train
 from dreamerjax.storage.checkpoints import CheckpointStore
 from dreamerjax.training.evaluation import Evaluator
 from tests.e2e import trials
@@ -81,11 +80,7 @@ def test_stopped_in_an_evaluation_and_resumed_is_the_same_run(tmp_path: Path, mo
 def test_other_settings_resume_exactly(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Standardised, one environment, no stored latents, two updates a call; the process dies without a word to the run."""
     assert trials.run_here(tmp_path / "whole", *VARIANT) == 0
-    monkeypatch.setenv("TRIAL", "raise")
-    monkeypatch.setenv("TRIAL_AT", "95")
-    with monkeypatch.context() as patch:
-        patch.setattr(train, "rescue", lambda run, error: None)
-        assert trials.run_here(tmp_path / "parts", *VARIANT) == 1
+    trials.die_here(monkeypatch, 95, tmp_path / "parts", *VARIANT)
     run = trials.only_run(tmp_path / "parts")
     assert trials.summary(run)["outcome"] == "failed"
     assert trials.latest(run).step == 80
