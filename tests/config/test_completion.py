@@ -20,36 +20,51 @@ echo "${COMPREPLY[@]}"
 """
 
 
-def completed(line: str, folder: Path) -> list[str]:
-    """What may stand at the end of a line."""
-    answer = folder / "answer"
-    asked = {"_ARGCOMPLETE": "1", "COMP_LINE": line, "COMP_POINT": str(len(line)), "_ARGCOMPLETE_STDOUT_FILENAME": str(answer)}
-    command = [sys.executable, "-m", "dreamerjax"]
-    done = subprocess.run(command, env=trials.environment(**asked), capture_output=True, text=True)
+# Processes that have imported already what the command needs, one for each line.
+FORKS = """
+import os, runpy, sys
+import argcomplete, dreamerjax.config.cli
+for number, line in enumerate(sys.argv[2:]):
+    asked = {"_ARGCOMPLETE": "1", "COMP_LINE": line, "COMP_POINT": str(len(line))}
+    child = os.fork()
+    if not child:
+        os.environ.update(asked, _ARGCOMPLETE_STDOUT_FILENAME=f"{sys.argv[1]}/{number}")
+        sys.argv = ["dreamerjax"]
+        runpy.run_module("dreamerjax", run_name="__main__", alter_sys=True)
+    _, status = os.waitpid(child, 0)
+    assert status == 0, line
+"""
+LINES = [
+    ("dreamerjax tr", ["train"]),
+    ("dreamerjax c", ["check-env", "compare"]),
+    ("dreamerjax train train.st", ["train.steps=", "train.stop_at_return="]),
+    ("dreamerjax train jit=", ["jit=false", "jit=true"]),
+    ("dreamerjax train mode=boot", ["mode=bootstrap"]),
+    ("dreamerjax train train.seed=1 env=cartpole_s", ["env=cartpole_state"]),
+    ("dreamerjax train +experiment=cartpole", ["+experiment=cartpole", "+experiment=cartpole_pixels"]),
+    ("dreamerjax check-env env.num", ["env.num_envs="]),
+    ("dreamerjax train fro", ["from="]),
+    ("dreamerjax report ho", ["host="]),
+    ("dreamerjax experiment run --clu", ["--cluster"]),
+    ("dreamerjax experiment run trial --cluster da", ["dask"]),
+    ("dreamerjax evaluate epi", ["episodes="]),
+]
+
+
+@pytest.fixture(scope="module")
+def completed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[str]]:
+    """What may stand at the end of each line."""
+    answers, lines = tmp_path_factory.mktemp("answers"), [line for line, _ in LINES]
+    command = [sys.executable, "-c", FORKS, str(answers), *lines]
+    done = subprocess.run(command, env=trials.environment(), capture_output=True, text=True)
     assert (done.returncode, done.stdout) == (0, ""), done.stderr
-    return sorted(word.strip() for word in answer.read_text().split("\013"))
+    told = [(answers / str(number)).read_text() for number in range(len(lines))]
+    return {line: sorted(word.strip() for word in answer.split("\013")) for line, answer in zip(lines, told, strict=True)}
 
 
-@pytest.mark.parametrize(
-    ("line", "expected"),
-    [
-        ("dreamerjax tr", ["train"]),
-        ("dreamerjax c", ["check-env", "compare"]),
-        ("dreamerjax train train.st", ["train.steps=", "train.stop_at_return="]),
-        ("dreamerjax train jit=", ["jit=false", "jit=true"]),
-        ("dreamerjax train mode=boot", ["mode=bootstrap"]),
-        ("dreamerjax train train.seed=1 env=cartpole_s", ["env=cartpole_state"]),
-        ("dreamerjax train +experiment=cartpole", ["+experiment=cartpole", "+experiment=cartpole_pixels"]),
-        ("dreamerjax check-env env.num", ["env.num_envs="]),
-        ("dreamerjax train fro", ["from="]),
-        ("dreamerjax report ho", ["host="]),
-        ("dreamerjax experiment run --clu", ["--cluster"]),
-        ("dreamerjax experiment run trial --cluster da", ["dask"]),
-        ("dreamerjax evaluate epi", ["episodes="]),
-    ],
-)
-def test_what_may_come_next(line: str, expected: list[str], tmp_path: Path) -> None:
-    assert completed(line, tmp_path) == expected
+@pytest.mark.parametrize(("line", "expected"), LINES)
+def test_what_may_come_next(line: str, expected: list[str], completed: dict[str, list[str]]) -> None:
+    assert completed[line] == expected
 
 
 def test_the_shell_gets_it(tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ from dreamerjax.agent.state import acting_params
 from dreamerjax.core.errors import UserError
 from dreamerjax.envs.spaces import action_converter, action_spec, actions_of
 from tests.e2e import trials
-from tests.e2e.test_run import Cartpole
+from tests.e2e.test_evaluation import evaluate_here
 
 ROOT = Path(__file__).parents[2]
 EXAMPLE, PAGE = ROOT / "examples" / "act.py", ROOT / "docs" / "python.md"
@@ -34,8 +34,8 @@ def agent(reference: Path) -> Agent:
     return Agent.load(reference)
 
 
-def test_example(cartpole: Cartpole, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    monkeypatch.setattr(sys, "argv", ["act.py", str(cartpole[0])])
+def test_example(poles: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(sys, "argv", ["act.py", str(poles)])
     runpy.run_path(str(EXAMPLE), run_name="__main__")
     word, number = capsys.readouterr().out.split()
     assert word == "return"
@@ -104,12 +104,12 @@ def test_a_batch_of_environments_gets_what_a_policy_for_them_does(agent: Agent) 
     assert agent.act_batch(observation[None])[0].tolist() == [agent.act(observation)[0]]
 
 
-def test_the_loop_over_a_vector_environment_that_is_documented(cartpole: Cartpole) -> None:
+def test_the_loop_over_a_vector_environment_that_is_documented(poles: Path) -> None:
     """Where it says that an episode begins, one does: CartPole starts within 0.05 of the middle, and gives 1 a step."""
     (loop,) = (
         code for code in re.findall(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL) if "make_vec" in code
     )
-    agent, begins = Agent.load(cartpole[0]), []
+    agent, begins = Agent.load(poles), []
 
     def act_batch(observations: Any, state: Any, is_first: Any) -> Any:
         middle = np.abs(observations).max(axis=1) <= 0.05
@@ -142,8 +142,7 @@ def test_a_wrong_batch_is_one_line(agent: Agent, observations: np.ndarray, first
 
 
 def test_evaluates_as_the_command_does(agent: Agent, tmp_path: Path) -> None:
-    done = trials.run_command("evaluate", f"run={agent.run.path}", "episodes=5", f"output={tmp_path / 'e.json'}", cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
+    assert evaluate_here(f"run={agent.run.path}", "episodes=5", f"output={tmp_path / 'e.json'}") == 0
     result = agent.evaluate(5)
     assert json.loads((tmp_path / "e.json").read_text())["returns"] == result.returns.tolist()
     assert (result.lengths > 0).all()

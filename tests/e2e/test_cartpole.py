@@ -9,6 +9,7 @@ import pytest
 
 from dreamerjax.core.files import read_json_object
 from tests.e2e import trials
+from tests.e2e.test_evaluation import evaluate_here
 
 SOLVED = 475
 OPTIMISED = {"JAX_DISABLE_MOST_OPTIMIZATIONS": "false", "XLA_FLAGS": ""}  # the rest of the suite is compiled without
@@ -27,8 +28,7 @@ def test_cartpole_is_solved_and_plays_as_well_afterwards(tmp_path: Path) -> None
     assert (summary["outcome"], summary["error"]) == ("solved", None)
     assert summary["solved_step"] == summary["env_steps"] <= 8000
     assert summary["last_return"] >= SOLVED
-    played = trials.run_command("evaluate", f"run={run}", "episodes=20", cwd=tmp_path, **OPTIMISED)
-    assert played.returncode == 0, played.stderr
+    assert evaluate_here(f"run={run}", "episodes=20") == 0
     report = read_json_object(run / "evaluation_latest_greedy.json")
     assert (report["episodes"], report["env_step"]) == (20, summary["env_steps"])
     assert report["return_mean"] + 2 * report["return_std"] / np.sqrt(20) >= SOLVED  # training ends at the first 475

@@ -19,7 +19,6 @@ from dreamerjax import evaluate, train
 from dreamerjax.config.cli import main
 from dreamerjax.visualization.video import count_frames, has_mp4
 from tests.e2e import trials
-from tests.e2e.test_run import Cartpole
 from tests.report.test_report import written
 from tests.tensorboard import values
 
@@ -30,28 +29,26 @@ def evaluate_here(*arguments: str) -> int:
 
 
 @pytest.fixture(scope="module")
-def evaluated(cartpole: Cartpole) -> subprocess.CompletedProcess[str]:
+def evaluated(poles: Path) -> subprocess.CompletedProcess[str]:
     """A run that was trained on two devices, evaluated in a process with one."""
-    run, _ = cartpole
-    return trials.run_command("evaluate", f"run={run}", "episodes=5", cwd=run.parent)
+    return trials.run_command("evaluate", f"run={poles}", "episodes=5", cwd=poles.parent)
 
 
-def test_command(cartpole: Cartpole, evaluated: subprocess.CompletedProcess[str]) -> None:
-    run, _ = cartpole
+def test_command(poles: Path, evaluated: subprocess.CompletedProcess[str]) -> None:
     assert (evaluated.returncode, evaluated.stderr) == (0, "")
-    report = json.loads((run / "evaluation_latest_greedy.json").read_text())
+    report = json.loads((poles / "evaluation_latest_greedy.json").read_text())
     returns = np.array(report["returns"])
     assert len(returns) == report["episodes"] == 5
     low, high = report["return_mean_95"]
     assert low <= report["return_mean"] <= high
     assert (report["return_mean"], report["return_std"]) == (returns.mean(), returns.std())
     assert (report["return_min"], report["return_max"]) == (returns.min(), returns.max())
-    assert (report["run"], report["env_step"], report["env_id"]) == (str(run), 120, "CartPole-v1")
+    assert (report["run"], report["env_step"], report["env_id"]) == (str(poles), 120, "CartPole-v1")
     assert (
         f"return over 5 episodes: mean {returns.mean():.2f} (95% interval {low:.2f} to {high:.2f}), "
         f"std {returns.std():.2f}, min {returns.min():.2f}, max {returns.max():.2f}"
     ) in evaluated.stdout
-    assert f"CartPole-v1, greedy policy of {run}, latest checkpoint (environment step 120)" in evaluated.stdout
+    assert f"CartPole-v1, greedy policy of {poles}, latest checkpoint (environment step 120)" in evaluated.stdout
 
 
 def test_an_agent_of_the_zoo_by_its_name_alone(
@@ -65,13 +62,12 @@ def test_an_agent_of_the_zoo_by_its_name_alone(
 
 
 def test_the_number_of_devices_and_streams_changes_nothing(
-    cartpole: Cartpole, evaluated: subprocess.CompletedProcess[str], tmp_path: Path
+    poles: Path, evaluated: subprocess.CompletedProcess[str], tmp_path: Path
 ) -> None:
-    run, _ = cartpole
     assert evaluated.returncode == 0
-    alone = json.loads((run / "evaluation_latest_greedy.json").read_text())
+    alone = json.loads((poles / "evaluation_latest_greedy.json").read_text())
     output = tmp_path / "two.json"
-    assert evaluate_here(f"run={run}", "episodes=5", "num_envs=5", f"output={output}") == 0
+    assert evaluate_here(f"run={poles}", "episodes=5", "num_envs=5", f"output={output}") == 0
     assert json.loads(output.read_text()) == alone
 
 

@@ -12,7 +12,6 @@ from typing import Any, cast
 
 import pytest
 
-from dreamerjax import train
 from dreamerjax.storage.checkpoints import CheckpointStore
 from dreamerjax.training.evaluation import Evaluator
 from tests.e2e import trials
@@ -84,11 +83,7 @@ def test_other_settings_resume_exactly(tmp_path: Path, monkeypatch: pytest.Monke
     word to the run."""
     assert trials.run_here(tmp_path / "whole", *VARIANT) == 0
     assert trials.metrics(trials.only_run(tmp_path / "whole"))[-1]["explore/share"] > 0.2
-    monkeypatch.setenv("TRIAL", "raise")
-    monkeypatch.setenv("TRIAL_AT", "95")
-    with monkeypatch.context() as patch:
-        patch.setattr(train, "rescue", lambda run, error: None)
-        assert trials.run_here(tmp_path / "parts", *VARIANT) == 1
+    trials.die_here(monkeypatch, 95, tmp_path / "parts", *VARIANT)
     run = trials.only_run(tmp_path / "parts")
     assert trials.summary(run)["outcome"] == "failed"
     assert trials.latest(run).step == 80

@@ -8,11 +8,14 @@ import runpy
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+import dreamerjax
 from dreamerjax.core.run_directory import find_run
 from tests.e2e import trials
+from tests.e2e.test_learn import SETTINGS
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 NOTEBOOK = EXAMPLES / "quickstart.ipynb"
@@ -41,25 +44,38 @@ def test_the_notebook(tmp_path: Path) -> None:
     assert (tmp_path / "dream.gif").read_bytes().startswith(b"GIF8")
 
 
-def test_an_environment_of_ones_own(tmp_path: Path) -> None:
-    command = [sys.executable, str(EXAMPLES / "own_environment.py"), "80"]
-    done = subprocess.run(command, cwd=tmp_path, env=trials.environment(), capture_output=True, text=True, timeout=280)
-    assert done.returncode == 0, done.stderr
-    assert "mean return of 20 episodes: " in done.stdout
+def play(name: str, *arguments: str, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Run an example below `root` as if from the command line, in this process."""
+    monkeypatch.chdir(root)
+    monkeypatch.setattr(sys, "argv", [name, *arguments])
+    runpy.run_path(str(EXAMPLES / name), run_name="__main__")
+
+
+def test_an_environment_of_ones_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    play("own_environment.py", "80", root=tmp_path, monkeypatch=monkeypatch)
+    assert "mean return of 20 episodes: " in capsys.readouterr().out
     assert find_run("latest", tmp_path / "runs").name.endswith("Heating")
 
 
-def test_tuning(tmp_path: Path) -> None:
+def test_tuning(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     pytest.importorskip("optuna")
-    command = [sys.executable, str(EXAMPLES / "tune.py"), "2", "80"]
-    done = subprocess.run(command, cwd=tmp_path, env=trials.environment(), capture_output=True, text=True, timeout=280)
-    assert done.returncode == 0, done.stderr
-    assert re.search(r"^best: \d+ with {'optim.actor_lr': ", done.stdout, re.MULTILINE)
+    play("tune.py", "2", "80", root=tmp_path, monkeypatch=monkeypatch)
+    assert re.search(r"^best: \d+ with {'optim.actor_lr': ", capsys.readouterr().out, re.MULTILINE)
     assert sorted(path.name[18:] for path in (tmp_path / "runs" / "tune").iterdir()) == ["trial-0", "trial-1"]
 
 
 def test_a_trial_that_falls_behind_ends_early(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the tests' smallest agent in place of the example's."""
     optuna = pytest.importorskip("optuna")
+    learn = dreamerjax.learn
+
+    def learn_tiny(env: str, steps: int, *, on_evaluation: Any, **settings: Any) -> Any:
+        place = {key: value for key, value in settings.items() if key.startswith("run.")}
+        return learn(env, steps, on_evaluation=on_evaluation, **SETTINGS, **place)
+
+    monkeypatch.setattr(dreamerjax, "learn", learn_tiny)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "argv", ["tune.py", "1", "800"])
     objective = runpy.run_path(str(EXAMPLES / "tune.py"))["objective"]

@@ -86,7 +86,7 @@ def test_reset_actor_critic_draws_them_anew(reference: Path, tmp_path: Path) -> 
     assert float(after["return_scale"]["correction"]) == 0
 
 
-def test_resume_neither_resets_nor_restarts(reference: Path, tmp_path: Path) -> None:
+def test_resume_neither_resets_nor_restarts(reference: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The fault of findings_of_the_log.md#01-19b: a resumed dreamer run began at step 0 with a fresh actor-critic.
 
     Killed once and resumed without the other run, it is the run that nothing happened to.
@@ -95,8 +95,7 @@ def test_resume_neither_resets_nor_restarts(reference: Path, tmp_path: Path) -> 
     source = Path(shutil.copytree(reference, tmp_path / "source"))
     whole = dream(tmp_path / "whole", source, "reset_actor_critic=true")
     root = tmp_path / "killed"
-    command = [*trials.TINY, *arguments, f"from={source}", f"run.root={root}"]
-    assert trials.run_command("train", *command, cwd=tmp_path, TRIAL="kill", TRIAL_AT="50").returncode < 0
+    trials.die_here(monkeypatch, 50, root, *arguments, f"from={source}")
     shutil.rmtree(source)
     run = trials.only_run(root)
     step, actor = trials.latest(run).step, params(run)["params"]["actor"]
@@ -111,7 +110,9 @@ def test_resume_neither_resets_nor_restarts(reference: Path, tmp_path: Path) -> 
     assert optimizer_updates(params(run), "actor") > optimizer_updates(params(whole), "actor")
 
 
-def test_bootstrap_collects_with_the_policy_of_another_run(reference: Path, tmp_path: Path) -> None:
+def test_bootstrap_collects_with_the_policy_of_another_run(
+    reference: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Its latents are another model's and not stored; after a kill it goes on without the other run."""
     arguments = (trials.TRIAL, "mode=bootstrap", "train.random_steps=0", "train.updates=16", "train.checkpoint_every=20")
     source = Path(shutil.copytree(reference, tmp_path / "source"))
@@ -121,8 +122,7 @@ def test_bootstrap_collects_with_the_policy_of_another_run(reference: Path, tmp_
     assert same(restored.arrays["given_policy"]["actor"], given["actor"])
     assert not same(restored.arrays["train"]["params"]["world_model"], given["world_model"])
     root = tmp_path / "killed"
-    command = [*trials.TINY, *arguments, f"from={source}", f"run.root={root}"]
-    assert trials.run_command("train", *command, cwd=tmp_path, TRIAL="kill", TRIAL_AT="25").returncode < 0
+    trials.die_here(monkeypatch, 25, root, *arguments, f"from={source}")
     shutil.rmtree(source)
     run = trials.only_run(root)
     assert trials.resume_here(run) == 0

@@ -91,16 +91,14 @@ def test_output_says_where_to_look(cartpole: Cartpole) -> None:
     assert done.stderr == ""
 
 
-def test_same_seed_same_metrics(cartpole: Cartpole, tmp_path: Path) -> None:
-    run, _ = cartpole
-    assert trials.run_here(tmp_path, "run.name=first", "run.hypothesis=it runs") == 0
-    trials.assert_same_run(run, trials.only_run(tmp_path))
+def test_same_seed_same_metrics(cartpole: Cartpole, poles: Path) -> None:
+    trials.assert_same_run(cartpole[0], poles)
 
 
-def test_another_seed_other_metrics(reference: Path, tmp_path: Path) -> None:
-    assert trials.run_here(tmp_path, trials.TRIAL, "train.seed=1") == 0
-    own = [record["loss/decoder"] for record in trials.metrics(trials.only_run(tmp_path)) if "loss/decoder" in record]
-    others = [record["loss/decoder"] for record in trials.metrics(reference) if "loss/decoder" in record]
+def test_another_seed_other_metrics(reference: Path, another: Path) -> None:
+    own, others = (
+        [record["loss/decoder"] for record in trials.metrics(run) if "loss/decoder" in record] for run in (another, reference)
+    )
     assert len(own) == len(others)
     assert set(own).isdisjoint(others)
 

@@ -14,6 +14,7 @@ from typing import Any
 
 import jax
 import numpy as np
+import pytest
 
 from dreamerjax import train
 from dreamerjax.config.cli import main
@@ -21,6 +22,12 @@ from dreamerjax.storage.checkpoints import CheckpointStore, Restored
 from dreamerjax.storage.logger import CHANGED, WALL_CLOCK, read_metrics
 
 HERE = Path(__file__).parent
+BOUND = """
+import os, sys
+from dreamerjax.core.child_process import die_with_parent
+die_with_parent(int(sys.argv[1]))
+os.execv(sys.argv[2], sys.argv[2:])
+"""
 PATIENCE = 120.0  # seconds that a busy machine may take
 ENV_PATH = [str(HERE), str(HERE.parent / "envs")]  # of the modules trial_envs and sample_envs
 MODEL = (
@@ -46,15 +53,29 @@ def resume_here(run: Path, *overrides: str) -> int:
     return main(train.run, [f"resume={run}", *overrides])
 
 
+def die_here(monkeypatch: pytest.MonkeyPatch, at: int, root: Path, *overrides: str) -> None:
+    """Train below `root` in this process until step `at` of an environment's life, where the run ends without a word to it."""
+    with monkeypatch.context() as patch:
+        patch.setenv("TRIAL", "raise")
+        patch.setenv("TRIAL_AT", str(at))
+        patch.setattr(train, "rescue", lambda run, error: None)
+        assert run_here(root, *overrides) == 1
+
+
 def environment(**variables: str) -> dict[str, str]:
     """Of a process that finds the environments of the tests; tests/conftest.py says where compiled programs are."""
     path = os.pathsep.join([*ENV_PATH, str(HERE.parent.parent)])
     return {**os.environ, "PYTHONPATH": path, **variables}
 
 
+def bound(*command: str) -> list[str]:
+    """The command line of a process that is killed when this one ends."""
+    return [sys.executable, "-c", BOUND, str(os.getpid()), *command]
+
+
 def command(module: str, *arguments: str) -> list[str]:
     """The command line of an entry point."""
-    return [sys.executable, "-m", f"dreamerjax.{module}", *arguments]
+    return bound(sys.executable, "-m", f"dreamerjax.{module}", *arguments)
 
 
 def run_command(module: str, *arguments: str, cwd: Path, **variables: str) -> subprocess.CompletedProcess[str]:
