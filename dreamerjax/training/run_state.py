@@ -276,8 +276,7 @@ class RunState:
         }
         if self.group.size > 1:
             info["session"] = self._session
-        parts = {"policy": self.policy, "exploration": self.exploration}
-        arrays = {"collector": collector} | {name: part.state_dict() for name, part in parts.items()}
+        arrays = {"policy": self.policy.state_dict(), "exploration": self.exploration.state_dict(), "collector": collector}
         if self.group.first:
             arrays["train"] = state_to_dict(self.learner.state())
             with file_faults(self.directory.path):
