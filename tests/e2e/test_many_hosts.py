@@ -16,15 +16,21 @@ import jax
 import numpy as np
 import pytest
 
+from dreamerjax.config.cli import main
+from dreamerjax.core.types import ActionSpec, EnvSpec, ObservationSpec
+from dreamerjax.report.__main__ import ReportConfig
+from dreamerjax.report.__main__ import run as report
 from dreamerjax.storage.checkpoints import CheckpointStore
 from dreamerjax.training.hosts import ALONE
 from tests.e2e import many_hosts_learner, trials
 from tests.e2e.many_hosts_learner import learn
-from tests.helpers import VECTOR, make_networks, random_batch, stacked
+from tests.e2e.test_evaluation import evaluate_here
+from tests.helpers import make_networks, random_batch, stacked
 
 pytestmark = pytest.mark.timeout(900)  # two processes may share a core with others
 UPDATES = 50
 PATIENCE = 280.0  # seconds for a whole run: two processes may share a core
+SPACES = EnvSpec({"state": ObservationSpec((4,))}, ActionSpec(sizes=(2,)))  # the trial environment's: nothing else to compile
 SETTINGS = (*trials.TINY, trials.TRIAL, "parallel.devices=1")
 
 
@@ -73,13 +79,13 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.slow
 def test_two_processes_learn_what_two_devices_of_one_do(tmp_path: Path) -> None:
-    settings = [*trials.TINY, "train.batch_length=6", "optim.model_lr=1e-4", "optim.actor_lr=1e-4", "optim.critic_lr=1e-4"]
-    networks = make_networks(VECTOR)
-    batches = [stacked(random_batch(networks, seed=number)) for number in range(UPDATES)]
-    (tmp_path / "lesson").write_bytes(pickle.dumps(([*settings, "parallel.devices=1"], VECTOR, batches)))
-    program = [sys.executable, many_hosts_learner.__file__, str(tmp_path)]
+    settings = [*trials.TINY, "optim.model_lr=1e-4", "optim.actor_lr=1e-4", "optim.critic_lr=1e-4"]
+    networks = make_networks(SPACES)
+    batches = [stacked(random_batch(networks, length=8, seed=number)) for number in range(UPDATES)]
+    (tmp_path / "lesson").write_bytes(pickle.dumps(([*settings, "parallel.devices=1"], SPACES, batches)))
+    program = trials.bound(sys.executable, many_hosts_learner.__file__, str(tmp_path))
     processes = [subprocess.Popen([*program, *place], env=trials.environment()) for place in places()]
-    alone = learn([*settings, "parallel.devices=2"], VECTOR, batches, ALONE)
+    alone = learn([*settings, "parallel.devices=2"], SPACES, batches, ALONE)
     assert [process.wait(PATIENCE) for process in processes] == [0, 0]
     first, second = (dict(np.load(tmp_path / f"{rank}.npz")) for rank in range(2))
     assert alone.keys() == first.keys() == second.keys()
@@ -103,13 +109,12 @@ def test_two_processes_leave_one_run_that_is_read_as_any_other(whole: Path, tmp_
     assert theirs.replay is not None
     assert not np.array_equal(own.replay["field.state"][:20], theirs.replay["field.state"][:20])
     assert sum(own.replay["written"]) > 60  # 30 steps of two streams, and episodes' ends
-    for command in (["evaluate", f"run={whole}", "episodes=2", f"output={tmp_path}/e.json"], ["report", f"run={whole}"]):
-        done = trials.run_command(*command, cwd=tmp_path)
-        assert done.returncode == 0, done.stderr
+    assert evaluate_here(f"run={whole}", "episodes=2", f"output={tmp_path}/e.json") == 0
+    assert main(report, [f"run={whole}"], schema=ReportConfig) == 0
 
 
 @pytest.mark.slow
-def test_killed_and_resumed_is_the_same_run(whole: Path, tmp_path: Path) -> None:
+def test_killed_and_resumed_is_the_same_run(whole: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """`kill -9` of one process in the middle: the other ends soon, with one line, and both go on from what both have."""
     root = tmp_path / "runs"
     with both(*SETTINGS, f"run.root={root}", at=({}, {"TRIAL": "kill", "TRIAL_AT": "24"})) as processes:
@@ -119,9 +124,9 @@ def test_killed_and_resumed_is_the_same_run(whole: Path, tmp_path: Path) -> None
         assert time.monotonic() - killed < 60
     assert (code, err) == (1, "error: process 1 of 2 was killed, or cannot be reached since 30 s\n")
     run = trials.only_run(root)
-    refused = trials.run_command("train", f"resume={run}", "parallel.processes=1", cwd=tmp_path)
-    assert refused.returncode == 2
-    assert refused.stderr.endswith("was trained by 2 processes and goes on with as many: parallel.processes=2, not 1\n")
+    assert trials.resume_here(run, "parallel.processes=1") == 2
+    refused = capsys.readouterr().err
+    assert refused.endswith("was trained by 2 processes and goes on with as many: parallel.processes=2, not 1\n")
     with both(f"resume={run}") as processes:
         (code, out, err), other = ends(processes)
     assert (code, err, other[0], other[2]) == (0, "", 0, "")
