@@ -56,14 +56,21 @@ def one_each(devices: list[jax.Device]) -> NamedSharding:
 
 
 def replicate(state: TrainState, devices: list[jax.Device]) -> TrainState:
-    """A leading device axis with equal copies, one on each device."""
-    sharding = one_each(devices)
-    return jax.tree.map(lambda leaf: jax.device_put(jnp.stack([leaf] * len(devices)), sharding), state)
+    """A leading device axis with equal copies, one on each device. Through the host: nothing is compiled for it."""
+    raw = jax.device_get(state._replace(key=jax.random.key_data(state.key)))
+    copies = jax.tree.map(lambda leaf: np.broadcast_to(leaf, (len(devices), *np.shape(leaf))), raw)
+    placed: TrainState = jax.device_put(copies, one_each(devices))
+    return placed._replace(key=jax.random.wrap_key_data(placed.key))
 
 
 def first_replica(state: Any) -> Any:
     """A state, or a part of one, of the first device, without the device axis; no gathering over devices."""
-    return jax.tree.map(lambda leaf: leaf.addressable_shards[0].data.reshape(leaf.shape[1:]), state)
+    return _without_first_axis(jax.tree.map(lambda leaf: leaf.addressable_shards[0].data, state))
+
+
+@jax.jit
+def _without_first_axis(tree: Any) -> Any:
+    return jax.tree.map(lambda leaf: leaf[0], tree)
 
 
 def split_batches(batches: Batch, devices: int) -> Batch:

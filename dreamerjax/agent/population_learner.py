@@ -21,6 +21,7 @@ from dreamerjax.agent.learner import (
     merge_latents,
     one_each,
     read_metrics,
+    replicate,
     split_batches,
     updates,
     working_bytes,
@@ -47,15 +48,10 @@ class Request(NamedTuple):
 
 
 def stack_states(states: list[TrainState], devices: list[jax.Device]) -> TrainState:
-    """The states of N members as one [D, N, ...], equal on each device. Through the host: nothing is compiled for it."""
+    """The states of N members as one [D, N, ...], equal on each device."""
     raw = jax.device_get([state._replace(key=jax.random.key_data(state.key)) for state in states])
-
-    def stack(*leaves: np.ndarray) -> np.ndarray:
-        stacked = np.stack(leaves)
-        return np.broadcast_to(stacked, (len(devices), *stacked.shape))
-
-    placed: TrainState = jax.device_put(jax.tree.map(stack, *raw), one_each(devices))
-    return placed._replace(key=jax.random.wrap_key_data(placed.key))
+    stacked: TrainState = jax.tree.map(lambda *leaves: np.stack(leaves), *raw)
+    return replicate(stacked._replace(key=jax.random.wrap_key_data(stacked.key)), devices)
 
 
 def stack_requests(requests: list[Request]) -> tuple[Hyper, Batch]:
