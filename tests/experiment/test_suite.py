@@ -118,8 +118,8 @@ def test_runs_are_skipped_continued_and_told_apart(suite: Any, tmp_path: Path) -
     states = [run.state() for run in runs]
     assert [state.state for state in states] == ["finished", "missing", "interrupted"]
     assert states[0].path == done
-    assert runs[2].command(states[2])[3:] == [f"resume={stopped}", "train.steps=25000"]
-    new = runs[1].command(states[1])
+    assert runs[2].command()[3:] == [f"resume={stopped}", "train.steps=25000"]
+    new = runs[1].command()
     assert new[3:9] == [*task.overrides, "train.steps=25000", "train.eval_every=2500", "a=b", "train.seed=10"]
     assert suite.Run(task, 1, 25_000, tmp_path / "runs" / "b").state().state == "missing"
     assert suite.Run(task, 1, 50_000, directory).state().state == "failed"  # and goes on, to 100,000 frames
