@@ -29,7 +29,8 @@ def _over_classes(combine: Callable[[jax.Array, jax.Array], jax.Array], array: j
     """
     if array.shape[-1] <= _FEW_CLASSES:
         return functools.reduce(combine, jnp.split(array, array.shape[-1], axis=-1))
-    return (jnp.sum if combine is jnp.add else jnp.max)(array, axis=-1, keepdims=True)
+    whole: Callable[..., jax.Array] = jnp.sum if combine is jnp.add else jnp.max
+    return whole(array, axis=-1, keepdims=True)
 
 
 @jax.custom_vjp
