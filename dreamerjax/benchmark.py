@@ -25,7 +25,7 @@ from dreamerjax.agent.policy import Policy
 from dreamerjax.agent.state import Batch, TrainState, hyper_from_config, options_from_config
 from dreamerjax.config.cli import load_config
 from dreamerjax.config.completion import complete
-from dreamerjax.config.schema import EnvConfig
+from dreamerjax.config.schema import Config, EnvConfig
 from dreamerjax.core.console import Parser
 from dreamerjax.core.machine import machine, peak_memory_mb
 from dreamerjax.data.collector import Collector
@@ -59,12 +59,17 @@ def matmul_peak(size: int = 2048) -> float:
     return 2 * size**3 / min(times)
 
 
-def measure(preset: str, updates: int, devices: int) -> dict[str, Any]:
-    """All figures of one preset, in this process."""
+def preset_config(preset: str, devices: int) -> Config:
+    """The work of a preset on so many devices, with nothing compiled before."""
     overrides = ["replay.capacity=100000", "compilation_cache=false", f"parallel.devices={devices}"]
     size, _, images = preset.partition("_")
     pixels = ["env=cartpole_pixels", "env.image_size=[64,64]"] if images else []
-    config = load_config([f"size={size}", *pixels, *WORK, *overrides])
+    return load_config([f"size={size}", *pixels, *WORK, *overrides])
+
+
+def measure(preset: str, updates: int, devices: int) -> dict[str, Any]:
+    """All figures of one preset, in this process."""
+    config = preset_config(preset, devices)
     prepare(config)
     world = build_world(config)
     try:

@@ -35,6 +35,7 @@ def _scans(jaxpr: Any) -> Iterator[tuple[int, core.ClosedJaxpr]]:
             yield equation.params["length"], equation.params["jaxpr"]
             continue
         for value in equation.params.values():
-            inner = getattr(value, "jaxpr", value)
-            if hasattr(inner, "eqns"):
-                yield from _scans(inner)
+            for part in value if isinstance(value, tuple) else (value,):  # the branches of a choice
+                inner = getattr(part, "jaxpr", part)
+                if hasattr(inner, "eqns"):
+                    yield from _scans(inner)

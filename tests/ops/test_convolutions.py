@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import chex
@@ -67,6 +68,13 @@ def test_gradients_of_double() -> None:
     step = normal(*kernel.shape)
     slope = float(jnp.sum(2 * drawn * convolutions.double(small, step)))  # the map is linear in its kernel
     assert float(jnp.sum(by_kernel * step)) == pytest.approx(slope, rel=1e-3)
+
+
+def test_the_kernels_gradient_is_that_of_jax() -> None:
+    images, gradient = normal(6, 128, 128, 3), normal(6, 64, 64, 4)
+    (expected,) = jax.vjp(partial(strided, images), KERNEL)[1](gradient)
+    (actual,) = jax.vjp(partial(convolutions.halve, images), KERNEL)[1](gradient)  # two images at a time
+    np.testing.assert_allclose(actual, expected, rtol=1e-4, atol=1e-3)
 
 
 class ConvolutionsTest(chex.TestCase):
