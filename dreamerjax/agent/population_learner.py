@@ -19,7 +19,6 @@ from dreamerjax.agent.learner import (
     AXIS,
     first_replica,
     merge_latents,
-    one_each,
     read_metrics,
     replicate,
     split_batches,
