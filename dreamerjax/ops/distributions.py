@@ -6,50 +6,17 @@ Sources: DreamerV3 (arXiv 2301.04104), equations of the world-model loss and the
 
 from __future__ import annotations
 
-import functools
 import math
-from collections.abc import Callable
 
 import chex
 import jax
 import jax.numpy as jnp
 
-_FEW_CLASSES = 16
 _STD_SHIFT = 2.0  # sigmoid(2) = 0.88: a zero network output starts near the widest standard deviation
 
 
 def _assert_classes(array: jax.Array) -> None:
     chex.assert_axis_dimension_gt(array, -1, 0, custom_message="K classes, at least one: [..., K]")
-
-
-def _over_classes(combine: Callable[[jax.Array, jax.Array], jax.Array], array: jax.Array) -> jax.Array:
-    """Sum or largest over the classes: [..., K] -> [..., 1].
-
-    Few classes are written out: XLA reduces so short an axis three to four times as slowly on CPU.
-    """
-    if array.shape[-1] <= _FEW_CLASSES:
-        return functools.reduce(combine, jnp.split(array, array.shape[-1], axis=-1))
-    whole: Callable[..., jax.Array] = jnp.sum if combine is jnp.add else jnp.max
-    return whole(array, axis=-1, keepdims=True)
-
-
-@jax.custom_vjp
-def _log_softmax(logits: jax.Array) -> jax.Array:
-    """[..., K] -> [..., K]; its gradient is written out too."""
-    shifted = logits - _over_classes(jnp.maximum, logits)
-    return shifted - jnp.log(_over_classes(jnp.add, jnp.exp(shifted)))
-
-
-def _log_softmax_forward(logits: jax.Array) -> tuple[jax.Array, jax.Array]:
-    log_probs = _log_softmax(logits)
-    return log_probs, log_probs
-
-
-def _log_softmax_backward(log_probs: jax.Array, gradient: jax.Array) -> tuple[jax.Array]:
-    return (gradient - jnp.exp(log_probs) * _over_classes(jnp.add, gradient),)
-
-
-_log_softmax.defvjp(_log_softmax_forward, _log_softmax_backward)
 
 
 def unimix_logits(logits: jax.Array, ratio: float | jax.Array) -> jax.Array:
@@ -60,7 +27,7 @@ def unimix_logits(logits: jax.Array, ratio: float | jax.Array) -> jax.Array:
     """
     _assert_classes(logits)
     chex.assert_rank(ratio, 0, custom_message="ratio is one number")
-    probs = (1 - ratio) * jnp.exp(_log_softmax(logits)) + ratio / logits.shape[-1]
+    probs = (1 - ratio) * jax.nn.softmax(logits) + ratio / logits.shape[-1]
     return jnp.log(jnp.maximum(probs, jnp.finfo(probs.dtype).tiny))
 
 
@@ -106,7 +73,7 @@ def straight_through(one_hot: jax.Array, probs: jax.Array) -> jax.Array:
 
 def _finite_log_softmax(logits: jax.Array) -> jax.Array:
     """log_softmax with -inf replaced by the lowest float, so that 0 * log 0 is 0 in value and gradient."""
-    log_probs = _log_softmax(logits)
+    log_probs = jax.nn.log_softmax(logits)
     return jnp.maximum(log_probs, jnp.finfo(log_probs.dtype).min)
 
 
