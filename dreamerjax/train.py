@@ -18,6 +18,7 @@ from dreamerjax.core.errors import UserError
 from dreamerjax.core.machine import memory_bytes, memory_mb
 from dreamerjax.core.run_directory import RunDirectory, find_run
 from dreamerjax.core.stopping import Stop, Stopped, leave, stop_on_signals
+from dreamerjax.data.exploration import explored_share
 from dreamerjax.data.replay import Sample
 from dreamerjax.diagnostics import surprise
 from dreamerjax.envs import Source
@@ -157,8 +158,9 @@ def finish(run: RunState, update: Update) -> None:
     metrics = run.learner.metrics(update.metrics)
     run.stopwatch.update(update.started)
     require_finite(run, metrics)
-    if config.behavior.explore and (spread := metrics.get("dream/return_spread")) is not None:
-        run.exploration.share = max(0.0, 1.0 - float(spread[-1]))
+    if config.behavior.explore and "actor/randomness" in metrics:
+        spread, randomness = float(metrics["dream/return_spread"][-1]), float(metrics["actor/randomness"][-1])
+        run.exploration.share = explored_share(spread, randomness)
     if config.replay.context:
         latent = run.learner.latents(update.latents)
         run.replay.refresh(update.sample.position, {"deter": latent.deter, "stoch": latent.stoch})

@@ -193,7 +193,7 @@ class BehaviorConfig:
     return_norm_rate: float = key(0.01, "Of that running range, per update", above=0, most=1)
     center_advantages: bool = key(True, "At each imagined step the mean advantage over the dreams is 0; published: false")
     explore: bool = key(
-        True, "Hold random actions, the more the less returns differ while their range is below 1; published: false"
+        True, "Hold random actions while returns do not differ and the policy prefers nothing; published: false"
     )
     replay_critic_gradient: bool = key(True, "The replay critic's loss also trains the world model")
 

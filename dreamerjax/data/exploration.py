@@ -11,6 +11,16 @@ import numpy as np
 from dreamerjax.core.types import ActionSpec, Arrays
 
 
+def explored_share(return_spread: float, randomness: float) -> float:
+    """Of the steps: all where nothing is known to be better than anything else.
+
+    That is where the returns of dreams do not differ (none is left once their range is 1, the unit that advantages are
+    measured in), and the policy is as random as it can be (none is left below 0.9 of that): a solved task whose returns are all
+    alike has a policy that is not.
+    """
+    return max(0.0, 1.0 - return_spread) * max(0.0, 1.0 - 10.0 * (1.0 - randomness))
+
+
 class Exploration:
     """Cuts the steps of N environments into stretches: in a `share` of them one random action is held, in the others the
     policy acts.

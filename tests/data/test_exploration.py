@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from dreamerjax.core.types import ActionSpec
-from dreamerjax.data.exploration import Exploration
+from dreamerjax.data.exploration import Exploration, explored_share
 
 CONTINUOUS, DISCRETE = ActionSpec(dimensions=2), ActionSpec(sizes=(3, 5))
 ON = np.zeros(4, np.bool_)  # no episode begins
@@ -26,6 +26,25 @@ def stretches(done: np.ndarray) -> list[int]:
     """Lengths of the runs of equal actions of one environment [steps, C], without the last."""
     changes = np.flatnonzero((done[1:] != done[:-1]).any(-1)) + 1
     return np.diff([0, *changes]).tolist()
+
+
+@pytest.mark.parametrize(
+    ("spread", "randomness", "share"),
+    [
+        (0.0, 1.0, 1.0),
+        (0.25, 1.0, 0.75),
+        (0.0, 0.95, 0.5),
+        (0.5, 0.95, 0.25),
+        (1.0, 1.0, 0.0),
+        (30.0, 1.0, 0.0),
+        (0.0, 0.9, 0.0),
+        (0.0, 0.1, 0.0),
+    ],
+)
+def test_what_is_explored_where_returns_hardly_differ_and_the_policy_has_no_preference(
+    spread: float, randomness: float, share: float
+) -> None:
+    assert explored_share(spread, randomness) == pytest.approx(share)
 
 
 def test_without_a_share_the_policy_acts_and_nothing_is_drawn() -> None:
