@@ -46,7 +46,8 @@ def run(
         experiment: what to run.
         root: the experiment's runs lie in `<root>/<slug>/`.
         jobs: processes at once, each on its own share of the cores; on a cluster, the workers that Dask starts here.
-        arms, seeds: only these.
+        arms: only these.
+        seeds: only these.
         cluster: where to run instead of in processes of this one.
         population: train runs that one compiled update can serve in one process.
 
