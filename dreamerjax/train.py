@@ -174,13 +174,13 @@ def log(run: RunState) -> None:
     counters = run.counters
     if counters.metric_count >= run.config.train.log_every:
         means = {name: total / count for name, (total, count) in counters.metric_sums.items()}
-        times = {
+        now = {
             "time/seconds": run.seconds,
             "time/loop_overhead": run.stopwatch.overhead,
             "explore/share": run.exploration.share,
             "time/memory_mb": memory_mb(),
         }
-        run.record(means | times)
+        run.record(means | now)
         counters.metric_sums, counters.metric_count = {}, 0
 
 

@@ -50,17 +50,23 @@ def choose_devices(count: int, batch_size: int) -> list[jax.Device]:
     return [device for found in theirs for device in found[: dividing[-1]]]
 
 
-def one_each(devices: list[jax.Device]) -> NamedSharding:
-    """Where arrays [D, ...] lie: one row on each device."""
-    return NamedSharding(Mesh(np.array(devices), (AXIS,)), PartitionSpec(AXIS))
+def to_host(state: TrainState) -> TrainState:
+    """A state as NumPy, the key as its raw numbers."""
+    raw: TrainState = jax.device_get(state._replace(key=jax.random.key_data(state.key)))
+    return raw
+
+
+def place(raw: TrainState, devices: list[jax.Device]) -> TrainState:
+    """What `to_host` made, with a leading device axis of equal copies, one on each device: nothing is compiled for it."""
+    copies = jax.tree.map(lambda leaf: np.broadcast_to(leaf, (len(devices), *np.shape(leaf))), raw)
+    sharding = NamedSharding(Mesh(np.array(devices), (AXIS,)), PartitionSpec(AXIS))
+    placed: TrainState = jax.device_put(copies, sharding)
+    return placed._replace(key=jax.random.wrap_key_data(placed.key))
 
 
 def replicate(state: TrainState, devices: list[jax.Device]) -> TrainState:
-    """A leading device axis with equal copies, one on each device. Through the host: nothing is compiled for it."""
-    raw = jax.device_get(state._replace(key=jax.random.key_data(state.key)))
-    copies = jax.tree.map(lambda leaf: np.broadcast_to(leaf, (len(devices), *np.shape(leaf))), raw)
-    placed: TrainState = jax.device_put(copies, one_each(devices))
-    return placed._replace(key=jax.random.wrap_key_data(placed.key))
+    """A leading device axis with equal copies, one on each device."""
+    return place(to_host(state), devices)
 
 
 def first_replica(state: Any) -> Any:

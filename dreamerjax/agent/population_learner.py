@@ -19,9 +19,10 @@ from dreamerjax.agent.learner import (
     AXIS,
     first_replica,
     merge_latents,
+    place,
     read_metrics,
-    replicate,
     split_batches,
+    to_host,
     updates,
     working_bytes,
 )
@@ -48,9 +49,7 @@ class Request(NamedTuple):
 
 def stack_states(states: list[TrainState], devices: list[jax.Device]) -> TrainState:
     """The states of N members as one [D, N, ...], equal on each device."""
-    raw = jax.device_get([state._replace(key=jax.random.key_data(state.key)) for state in states])
-    stacked: TrainState = jax.tree.map(lambda *leaves: np.stack(leaves), *raw)
-    return replicate(stacked._replace(key=jax.random.wrap_key_data(stacked.key)), devices)
+    return place(jax.tree.map(lambda *leaves: np.stack(leaves), *map(to_host, states)), devices)
 
 
 def stack_requests(requests: list[Request]) -> tuple[Hyper, Batch]:
