@@ -15,7 +15,7 @@ import numpy as np
 from dreamerjax.config.cli import Result, main
 from dreamerjax.config.schema import Config
 from dreamerjax.core.errors import UserError
-from dreamerjax.core.machine import memory_bytes, memory_mb
+from dreamerjax.core.machine import give_back_memory, memory_bytes, memory_mb
 from dreamerjax.core.run_directory import RunDirectory, find_run
 from dreamerjax.core.stopping import Stop, Stopped, leave, stop_on_signals
 from dreamerjax.data.exploration import explored_share
@@ -109,6 +109,7 @@ def compile_update(run: RunState, plan: update_schedule.Plan) -> None:
         run.logger.message(f"step {run.env_steps}: compiling the update")
     batches = replay_batch(run.world.spec, run.replay.blank(config.updates_per_call, run.batch_size))
     needed = run.stop.wait_for(run.learner.compile, run.hyper(plan), batches, plan.trains)
+    give_back_memory()
     if run.world.devices[0].platform == "cpu" and needed > memory_bytes():
         raise UserError(
             f"an update needs {needed / 1e9:.1f} GB of memory and this machine has {memory_bytes() / 1e9:.1f}: lower "

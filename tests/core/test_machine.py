@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import subprocess
 import sys
@@ -32,6 +33,22 @@ def test_a_control_group_limits_memory(limit: str, expected: int | None, tmp_pat
     (tmp_path / "memory.max").write_text(limit)
     monkeypatch.setattr(machine, "CGROUP_LIMITS", (str(tmp_path / "memory.max"), str(tmp_path / "missing")))
     assert machine.memory_bytes() == (expected or psutil.virtual_memory().total)
+
+
+def test_memory_that_is_free_is_given_back() -> None:
+    libc = ctypes.CDLL(None)
+    if not hasattr(libc, "malloc_trim"):
+        pytest.skip("not glibc")
+    libc.malloc.restype, libc.free.argtypes = ctypes.c_void_p, [ctypes.c_void_p]
+    blocks = [libc.malloc(10_000) for _ in range(10_000)]
+    for block in blocks:
+        ctypes.memset(block, 1, 10_000)
+    for block in blocks[:-1]:  # the last one keeps the heap from shrinking by itself
+        libc.free(ctypes.c_void_p(block))
+    held = machine.memory_mb()
+    machine.give_back_memory()
+    assert held - machine.memory_mb() > 80.0
+    libc.free(ctypes.c_void_p(blocks[-1]))
 
 
 def test_a_clock_that_is_set_changes_no_duration(monkeypatch: pytest.MonkeyPatch) -> None:
