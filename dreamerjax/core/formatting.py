@@ -11,10 +11,12 @@ NOT_KNOWN = "not known"
 
 
 def number(value: float) -> str:
-    """Four significant digits, thousands in groups."""
+    """Four significant digits, thousands in groups; what rounding leaves of a sum that is 0 is 0."""
     if math.isnan(value):
         return "n/a"
-    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value + 0.0:.4g}"
+    if abs(value) < 1e-12:
+        return "0"
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
 
 
 def amount(value: Any) -> str:

@@ -11,6 +11,7 @@ from itertools import islice
 from statistics import fmean, median
 from typing import NamedTuple
 
+from dreamerjax.core.formatting import number
 from dreamerjax.diagnostics.detectors import Reading, Record
 
 EVALUATION_FALL = 0.2  # of (best - baseline): 500 to 363 where the random policy has 22 is 29%, and was the beginning (#01-20a)
@@ -87,7 +88,7 @@ class EvaluationFalls:
         fall = (best.mean_return - lasting.mean_return) / gain
         believed = now.value - best.value >= -(1 - VALUES_AT_LEAST) * abs(best.value)
         values = f"rose from {best.value:.4g} to" if now.value > best.value else "stayed at"
-        fell = f"greedy evaluation fell from {best.mean_return:.1f} (step {best.env_step:,}) to {now.mean_return:.1f}"
+        fell = f"greedy evaluation fell from {number(best.mean_return)} (step {best.env_step:,}) to {number(now.mean_return)}"
         return Reading(fall / EVALUATION_FALL if believed else 0.0, f"{fell} while imagined values {values} {now.value:.4g}")
 
 
@@ -194,7 +195,7 @@ class CriticSaturates:
         change = abs(last - first) / max(abs(first), abs(last), 1e-9)
         flat = f"imagined values stayed within {spread:.2%} of {fmean(parts):.4g} from update {start:,} to {end:,}"
         level = min(change / RETURNS_CHANGE, FLAT / max(spread, 1e-9))
-        return Reading(level, f"{flat} while {what} went from {first:.1f} to {last:.1f}")
+        return Reading(level, f"{flat} while {what} went from {number(first)} to {number(last)}")
 
     def _returns(self, start: int, end: int) -> tuple[str, float, float]:
         """What changed between two updates: evaluations most, or training episodes where there are no evaluations."""

@@ -121,8 +121,17 @@ def _conditions(
         yield "flat"
 
 
+def to_go_on(outcome: str, settings: Mapping[str, object]) -> str:
+    """The override without which a resumed run would end at once, as it came to its end; empty where it was broken off."""
+    if outcome == "solved":
+        return "train.stop_at_return=null"
+    length = "train.updates" if settings.get("train.updates") else "train.steps"
+    doubled = _doubled(settings.get(length))
+    return f"{length}={doubled}" if outcome == "finished" and doubled else ""
+
+
 def _times(factor: float) -> Callable[[object], str | None]:
-    return lambda value: f"{factor * value:.3g}" if isinstance(value, int | float) else None
+    return lambda value: f"{float(f'{factor * value:.3g}'):g}" if isinstance(value, int | float) else None
 
 
 def _power(exponent: float) -> Callable[[object], str | None]:
@@ -172,8 +181,8 @@ SETTINGS: dict[str, tuple[tuple[str, Callable[[object], str | None], str], ...]]
     "rising": (("train.steps", _doubled, "it was still learning; resume it"),),
     "model_is_lost": (("size", _fixed("size1m"), "the model predicts no better than the mean, 15 steps ahead"),),
     "no_better_than_random": (
-        ("behavior.entropy", _times(3), "it found no reward to follow"),
-        ("train.random_steps", _times(4), "it found no reward to follow"),
+        ("train.steps", _doubled, "it has found no reward to follow yet; resume it"),
+        ("behavior.entropy", _times(3), "it has found no reward to follow"),
     ),
     "flat": (
         ("train.train_ratio", _times(2), "more updates from the same steps"),

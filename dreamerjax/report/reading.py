@@ -16,7 +16,7 @@ from dreamerjax.core.files import read_json_object
 from dreamerjax.core.formatting import whole
 from dreamerjax.core.run_directory import RunDirectory
 from dreamerjax.diagnostics.collapse import CollapseWatch
-from dreamerjax.diagnostics.verdict import judge_run
+from dreamerjax.diagnostics.verdict import judge_run, to_go_on
 from dreamerjax.storage.logger import EPISODE_RETURN, WALL_CLOCK, read_metrics
 
 IN_PROGRESS, KILLED = "in progress", "killed"  # beside the outcomes that a run itself writes into summary.json
@@ -56,6 +56,11 @@ class RunReading:
             KILLED: f"killed after {at}",
         }.get(self.outcome, f"{self.outcome} at {at}")
         return words + (f"; solved at step {whole(solved)}" if solved is not None else "")
+
+    @property
+    def further(self) -> str:
+        """The override without which a resumed run would end at once, if there is one."""
+        return to_go_on(self.outcome, flatten(Config()) | self.config)
 
 
 def read_directory(directory: RunDirectory) -> RunReading:

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, TextIO
 
 from dreamerjax.core.console import say
+from dreamerjax.core.formatting import number
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -139,11 +140,11 @@ class ProgressDisplay:
     def _results(self) -> list[tuple[str, str]]:
         results = []
         if returns := list(self._returns):
-            results.append((f"return (last {len(returns)})", f"{sum(returns) / len(returns):.1f}"))
+            results.append((f"return (last {len(returns)})", number(sum(returns) / len(returns))))
         latest = self._latest
         for policy in ("greedy", "sampled"):
             if (mean := latest.get(f"eval/{policy}/return_mean")) is not None:
-                results.append((f"eval {policy}", f"{mean:.1f}"))
+                results.append((f"eval {policy}", number(mean)))
         return results
 
     def _losses(self) -> list[tuple[str, str]]:

@@ -7,6 +7,7 @@ from dataclasses import asdict
 
 import numpy as np
 
+from dreamerjax.core.formatting import number
 from dreamerjax.core.machine import process_seconds
 from dreamerjax.data.collector import Episode
 from dreamerjax.data.playing import PlayedEpisode
@@ -37,7 +38,7 @@ def log_baseline(run: RunState) -> None:
         return
     mean = run.counters.baseline_return = float(np.mean(returns))
     run.record({"baseline/return_mean": mean, "baseline/episodes": len(returns)})
-    run.logger.message(f"random policy: mean return {mean:.1f} over {len(returns)} episodes")
+    run.logger.message(f"random policy: mean return {number(mean)} over {len(returns)} episodes")
 
 
 def evaluate(run: RunState) -> None:
@@ -74,7 +75,7 @@ def _evaluate(run: RunState) -> Counters:
     run.record(values)
     greedy, sampled = values["eval/greedy/return_mean"], values["eval/sampled/return_mean"]
     worst = values["eval/greedy/return_min"]
-    run.logger.message(f"step {step}: evaluation greedy {greedy:.1f} (worst {worst:.1f}), sampled {sampled:.1f}")
+    run.logger.message(f"step {step}: evaluation greedy {number(greedy)} (worst {number(worst)}), sampled {number(sampled)}")
     for acting, result in results.items():
         if result.remark:
             run.logger.message(f"step {step}: warning: evaluation {acting.value}: {result.remark}")
@@ -97,8 +98,8 @@ def log_calibration(run: RunState, found: CalibrationReport, played: Sequence[Pl
     run.record(found.metrics)
     gap = {name.removeprefix("gap/"): value for name, value in found.metrics.items()}
     run.logger.message(
-        f"step {step}: dreams promise a return of {gap['return_imagined']:.1f}, {gap['return_real']:.1f} follows; rank "
-        f"correlation {gap['return_rank']:.2f}, worst step {gap['worst_step']:.0f}, KL {gap['kl']:.3f} nats"
+        f"step {step}: dreams promise a return of {number(gap['return_imagined'])}, {number(gap['return_real'])} follows; "
+        f"rank correlation {gap['return_rank']:.2f}, worst step {gap['worst_step']:.0f}, KL {gap['kl']:.3f} nats"
     )
     run.own_stop.look()
     title = f"{run.config.env.id}, {run.directory.path.name}, step {step}"

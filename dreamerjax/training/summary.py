@@ -10,7 +10,7 @@ from dreamerjax.core.console import say
 from dreamerjax.core.files import read_json_object, write_json
 from dreamerjax.core.formatting import number
 from dreamerjax.core.machine import process_seconds
-from dreamerjax.diagnostics.verdict import judge_run
+from dreamerjax.diagnostics.verdict import judge_run, to_go_on
 from dreamerjax.envs import Given, solved_return
 from dreamerjax.storage.logger import read_metrics
 from dreamerjax.training import update_schedule
@@ -85,7 +85,8 @@ def say_goodbye(run: RunState, ending: Ending) -> None:
         reached = "a world model"
         dream = f"  dream:     python -m dreamerjax.train mode=dreamer from={path}\n"
     if counters.last_return is not None and counters.best_return is not None:
-        reached = f"evaluation {counters.last_return:.1f}, best {counters.best_return:.1f} at step {counters.best_step}"
+        last, best = number(counters.last_return), number(counters.best_return)
+        reached = f"evaluation {last}, best {best} at step {counters.best_step}"
     if not counters.updates:
         reached = "nothing was learned"
     verdict = ""
@@ -93,14 +94,19 @@ def say_goodbye(run: RunState, ending: Ending) -> None:
         verdict = f"  verdict:   {ending.verdict.sentence}\n"
         verdict += "".join(f"  try:       {advice.override} ({advice.reason})\n" for advice in ending.verdict.advice)
     findings = [f"  finding:   {found['name']} at step {found['first_step']}\n" for found in run.watch.summary()]
-    evaluate, resume = f"python -m dreamerjax.evaluate run={path} episodes=100", f"python -m dreamerjax.train resume={path}"
+    further = to_go_on(str(ending.outcome), flatten(run.config))
+    evaluate = f"python -m dreamerjax.evaluate run={path} episodes=100"
+    resume = f"python -m dreamerjax.train resume={path} {further}".rstrip()
     if isinstance(run.source, Given):
-        evaluate, resume = f"Agent.load('{path}', env=env).evaluate(100)", f"dreamerjax.learn(env, resume='{path}')"
+        evaluate = f"Agent.load('{path}', env=env).evaluate(100)"
+        section, _, setting = further.replace("null", "None").partition(".")
+        resume = f"dreamerjax.learn(env, resume='{path}'{f', {section}=dict({setting})' if setting else ''})"
     say(
         f"{ending.outcome} after {run.env_steps} environment steps, {counters.updates} updates, "
         f"{process_seconds():.0f} s since the process started: {reached}\n"
         f"{verdict}{''.join(findings)}{dream}  evaluate:  {evaluate}\n"
         f"  continue:  {resume}\n"
+        f"  report:    python -m dreamerjax.report run={path}\n"
         f"  curve:     {path / 'media' / 'learning_curve.png'}\n"
         f"  metrics:   {path / 'metrics.jsonl'} and TensorBoard events in {path}"
     )

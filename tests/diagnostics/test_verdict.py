@@ -8,7 +8,7 @@ from dreamerjax.config.cli import load_config
 from dreamerjax.config.flat import flatten
 from dreamerjax.config.schema import Config
 from dreamerjax.diagnostics.collapse import GATES, CollapseWatch
-from dreamerjax.diagnostics.verdict import SETTINGS, RunVerdict, judge_run
+from dreamerjax.diagnostics.verdict import SETTINGS, RunVerdict, judge_run, to_go_on
 from tests.experiment.fakes import watch_settings
 
 SETTINGS_OF_A_RUN = flatten(Config())
@@ -81,13 +81,20 @@ def test_what_the_watch_found_is_advised_first_and_two_keys_at_most() -> None:
 def test_a_model_that_is_lost_and_a_reward_never_found() -> None:
     lost = verdict([20, 21], more={"gap/open_loop_error": 1.4})
     assert lost.advice[0].override == "size=size1m"
-    assert "behavior.entropy" in lost.advice[1].override
+    assert "train.steps" in lost.advice[1].override
     for more in (
         {"gap/open_loop_error": 0.4},
         {"gap/open_loop_error": 1.4, "gap/return_ratio": 1.03},
     ):  # its dreams keep promises
         sound = verdict([20, 21], more=more)
         assert "size" not in " ".join(advice.override for advice in sound.advice)
+
+
+def test_what_goes_on_with_a_run_that_came_to_its_end() -> None:
+    assert to_go_on("finished", SETTINGS_OF_A_RUN) == "train.steps=40000"
+    assert to_go_on("finished", SETTINGS_OF_A_RUN | {"train.updates": 16}) == "train.updates=32"
+    assert to_go_on("solved", SETTINGS_OF_A_RUN) == "train.stop_at_return=null"
+    assert to_go_on("interrupted", SETTINGS_OF_A_RUN) == to_go_on("finished", {"train.steps": "many"}) == ""
 
 
 def test_settings_that_cannot_be_read_give_no_advice() -> None:

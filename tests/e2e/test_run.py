@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from dreamerjax.config.cli import config_from_yaml
+from dreamerjax.core.formatting import number
 from dreamerjax.storage.logger import read_metrics
 from tests.e2e import trials
 
@@ -79,14 +80,15 @@ def test_baseline_is_the_random_policys_return(cartpole: Cartpole) -> None:
     random = [record["episode/return"] for record in records if "episode/return" in record and record["env_step"] <= 40]
     (baseline,) = [record for record in records if "baseline/return_mean" in record]
     assert baseline["baseline/return_mean"] == np.mean(random) == trials.summary(run)["baseline_return"]
-    assert f"random policy: mean return {np.mean(random):.1f} over {len(random)} episodes" in done.stdout
+    assert f"random policy: mean return {number(float(np.mean(random)))} over {len(random)} episodes" in done.stdout
 
 
 def test_output_says_where_to_look(cartpole: Cartpole) -> None:
     run, done = cartpole
     assert "finished after 120 environment steps, 19 updates" in done.stdout
     assert f"python -m dreamerjax.evaluate run={run}" in done.stdout
-    assert f"python -m dreamerjax.train resume={run}" in done.stdout
+    assert f"python -m dreamerjax.train resume={run} train.steps=240\n" in done.stdout
+    assert f"python -m dreamerjax.report run={run}" in done.stdout
     assert f"{run}/media/learning_curve.png" in done.stdout
     assert done.stderr == ""
 

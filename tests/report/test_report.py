@@ -169,7 +169,7 @@ def test_a_whole_run(tmp_path: Path) -> None:
         "up to 8 MiB each and 48 MiB together",
         "python 3.11, jax 0.10",
         f"python -m dreamerjax.evaluate run={run} episodes=100",
-        f"python -m dreamerjax.train resume={run}",
+        f"python -m dreamerjax.train resume={run} train.steps=",
         f"{run}/checkpoints/best/save_000007",
         f"{run}/metrics.jsonl",
     ):

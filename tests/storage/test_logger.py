@@ -182,7 +182,7 @@ def test_plain_lines_where_there_is_no_terminal(tmp_path: Path, monkeypatch: pyt
     lines = stream.getvalue().splitlines()
     assert len(lines) == 2
     assert lines[1].startswith("10,000/20,000 steps | 2,500 updates | 1000 steps/s | 250.0 updates/s | ETA 0:10 | ")
-    assert lines[1].endswith("return (last 20) 19.5 | eval greedy 200.0 | eval sampled 180.5 | reward 0.5")
+    assert lines[1].endswith("return (last 20) 19.5 | eval greedy 200 | eval sampled 180.5 | reward 0.5")
     display.message("solved")
     display.close()
     display.close()
