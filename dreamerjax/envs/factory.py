@@ -38,7 +38,11 @@ def find_registration(env_id: str) -> Registration:
         if module:
             _require_from_outside(env_id, module)
             importlib.import_module(module)
-        return gym.spec(name)
+        try:
+            return gym.spec(name)
+        except gym.error.NameNotFound as error:
+            own = "" if module else f" One of your own needs its module: env.id=module:{name}"
+            raise UserError(f"env.id={env_id}: NameNotFound: {error}{own}") from error
 
 
 def solved_return(env_id: str, source: Source | None = None) -> float | None:

@@ -37,7 +37,8 @@ def list_experiments(options: argparse.Namespace) -> None:
 
 def new(options: argparse.Namespace) -> None:
     """Write a new experiment file."""
-    say(str(spec.write_new(options.slug, options.experiments, options.question or spec.QUESTION)))
+    path = spec.write_new(options.slug, options.experiments, options.question or spec.QUESTION)
+    say(f"{path}: say in it what changes, then python -m dreamerjax.experiment run {options.slug}")
 
 
 def run(options: argparse.Namespace) -> int:
@@ -50,7 +51,7 @@ def run(options: argparse.Namespace) -> int:
     experiment = spec.load(options.slug, options.experiments)
     asked = {"minutes": options.time, "cpus": options.cpus, "partition": options.partition, "address": options.address}
     cluster = Cluster(options.cluster, **asked) if options.cluster else None
-    return runner.run(
+    code = runner.run(
         experiment,
         options.root,
         jobs=options.jobs,
@@ -59,6 +60,9 @@ def run(options: argparse.Namespace) -> int:
         cluster=cluster,
         population=options.population,
     )
+    if code == 0:
+        say(f"what they say: python -m dreamerjax.experiment report {options.slug}")
+    return code
 
 
 def plan(options: argparse.Namespace) -> None:

@@ -77,7 +77,10 @@ def newest_pilot(experiment: Experiment) -> Pilot:
     others = sorted(own.parent.parent.glob("*/results.json"))
     found = [(file == own, str(content.get("date")), file, content) for file in others if (content := _same(file, metric))]
     if not found:
-        raise UserError(f"experiment {experiment.slug}: there are no results of {metric.label} yet: give its --spread")
+        raise UserError(
+            f"experiment {experiment.slug}: no results of {metric.label} yet that tell its standard deviation "
+            "between seeds: give what you expect as --spread"
+        )
     _, date, file, content = max(found, key=lambda entry: entry[:2])
     spread = pooled_spread([[run["value"] for run in arm["runs"]] for arm in content["arms"]])
     if not spread > 0:

@@ -58,7 +58,7 @@ def test_time_limit_truncates_before_or_after_the_registered_one() -> None:
 @pytest.mark.parametrize(
     ("config", "named"),
     [
-        (EnvConfig(id="CartPoel-v1"), "env.id=CartPoel-v1: NameNotFound: .*CartPole"),
+        (EnvConfig(id="CartPoel-v1"), "env.id=CartPoel-v1: NameNotFound: .*CartPole.* env.id=module:CartPoel-v1"),
         (EnvConfig(id="CartPole-v9"), "env.id=CartPole-v9: VersionNotFound"),
         (EnvConfig(id="NoSuch/Thing-v0"), "env.id=NoSuch/Thing-v0: NamespaceNotFound"),
         (EnvConfig(id="no_such_module:Thing-v0"), "ModuleNotFoundError: No module named 'no_such_module'"),

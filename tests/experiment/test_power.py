@@ -101,7 +101,7 @@ def test_a_plan_in_words(design: Experiment) -> None:
 @pytest.mark.parametrize(
     ("words", "changes", "message"),
     [
-        ([], {}, "there are no results of episode/return yet: give its --spread"),
+        ([], {}, "no results of episode/return yet that tell its standard deviation"),
         (["--spread", "0"], {}, "--spread must be above 0, not 0"),
         (["--spread", "nan"], {}, "--spread must be above 0, not nan"),
         (["--spread", "5", "--effect=-1"], {}, "--effect must be above 0, not -1"),
