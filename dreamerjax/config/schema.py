@@ -78,13 +78,13 @@ class EnvConfig:
     """The environment."""
 
     id: str = key("CartPole-v1", "Anything that gymnasium.make takes, `module:EnvId` included", common=True)
-    kwargs: dict[str, Any] = key({}, "Arguments of its constructor, also one by one: env.kwargs.size=3")
+    kwargs: dict[str, Any] = key({}, "Arguments of its constructor, also one by one: env.kwargs.size=3", common=True)
     num_envs: int = key(4, "Environments stepped side by side", least=1, common=True)
     vectorization: Vectorization = key(Vectorization.sync)
     action_repeat: int = key(1, "How often each action is applied; rewards are summed", least=1)
-    time_limit: int = key(0, "When an episode is truncated; 0 keeps the environment's own limit", "steps", least=0)
-    pixels: Pixels = key(Pixels.none)
-    image_size: list[int] = key([64, 64], "Height and width that every image is resized to")
+    time_limit: int = key(0, "When an episode is truncated; 0 keeps the environment's own limit", "steps", least=0, common=True)
+    pixels: Pixels = key(Pixels.none, common=True)
+    image_size: list[int] = key([64, 64], "Height and width, multiples of 16, that every image is resized to")
     crop: list[float] = key([0.0, 1.0, 0.0, 1.0], "What is kept of an image before that: top, bottom, left, right, as shares")
     grayscale: bool = key(False, "Of images with three channels, keep the brightness alone")
     frame_stack: int = key(1, "Newest frames of every image seen at once; the RSSM needs only the newest", least=1)
@@ -211,7 +211,7 @@ class OptimConfig:
     beta2: float = key(0.999, "Decay of the mean of squared gradients", least=0, below=1)
     eps: float = key(1e-20, "Added to the root of that mean", above=0)
     # Update t moves that mean towards the parameters by 1 / (1 + min(t / 4, average_updates)).
-    average_updates: int = key(1_000, "Evaluate the mean of the newest quarter, at most so many; 0:none", "updates", least=0)
+    average_updates: int = key(1_000, "Evaluate the mean of the newest quarter, at most so many; 0: none", "updates", least=0)
 
 
 @dataclass
