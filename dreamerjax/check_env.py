@@ -24,6 +24,7 @@ from dreamerjax.core.errors import UserError
 from dreamerjax.core.stopping import Stop, stop_on_signals
 from dreamerjax.core.types import EnvSpec
 from dreamerjax.envs import env_spec, make_env, make_vector_env
+from dreamerjax.envs.boundary import fault
 from dreamerjax.envs.descriptions import describe_action, describe_observation
 from dreamerjax.envs.findings import problems, remarks
 from dreamerjax.envs.random_rollouts import Alone, Together, play_alone, play_together
@@ -48,7 +49,7 @@ def run(config: Config) -> int:
             alone = play_alone(env, spec, config.train.seed, STEPS, SECONDS_ALONE)
             say("\n".join(statistics(alone, spec, config.train.seed)))
             together = Together(fault=alone.fault) if alone.fault else side_by_side(config, spec)
-            complaints = complaints_of_gymnasium(env.unwrapped)
+            complaints = complaints_of_gymnasium(env.unwrapped, config.env.id)
     if not together.fault:
         say("\n".join(repetitions(alone, together, config.env)))
     wrong = list(problems(registered, config.model, alone, together))
@@ -66,12 +67,14 @@ def side_by_side(config: Config, spec: EnvSpec) -> Together:
             return Together(fault=str(error))
 
 
-def complaints_of_gymnasium(env: gym.Env[Any, Any]) -> list[str]:
+def complaints_of_gymnasium(env: gym.Env[Any, Any], name: str) -> list[str]:
     """What gymnasium's own checker fails on, apart from the warnings that it gives: the first such thing, if any."""
     try:
         check_env(env, skip_render_check=True, skip_close_check=True)
-    except Exception as error:
+    except AssertionError as error:
         return [f"gymnasium's checker: {' '.join(str(error).split()) or type(error).__name__}"]
+    except BaseException as error:
+        return [str(fault(name, "gymnasium's checker", error))]
     return []
 
 

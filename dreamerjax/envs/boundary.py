@@ -17,6 +17,7 @@ from dreamerjax.envs.surroundings import foreign
 
 LONGEST = 500  # letters of an exception's text
 LARGEST = float(np.finfo(np.float32).max)
+RETURNS = {"reset": "observation, info", "step": "observation, reward, terminated, truncated, info"}
 
 
 class NotAcceptedError(UserError):
@@ -62,6 +63,8 @@ def fault(name: str, method: str, error: BaseException) -> EnvironmentFault:
     frame = traceback.extract_tb(error.__traceback__)[-1]
     where = f"{Path(frame.filename).name}, line {frame.lineno}"
     text = _text(error)
+    if "unpack" in text and method in RETURNS:  # Python says how many values it wanted, not which
+        text += f"; {method} must return {RETURNS[method]}"
     return EnvironmentFault(
         f"environment {name} raised {type(error).__name__} in {method} ({where}){': ' if text else ''}{text}"
     )
@@ -70,7 +73,7 @@ def fault(name: str, method: str, error: BaseException) -> EnvironmentFault:
 def number(name: str, value: Any) -> float:
     """A reward: any real number that is finite as float32, also as an array of one."""
     if type(value) is not float and type(value) is not int:
-        array = np.asarray(value)
+        array = as_array(value)
         if array.size != 1 or array.dtype.kind not in "biuf":
             raise NotAcceptedError(f"{name} must be a number, is {described(value)}")
         value = array.item()
@@ -83,10 +86,18 @@ def flag(name: str, value: Any) -> bool:
     """An end of an episode: a bool, or what is one as a number or as an array of one."""
     if value is True or value is False:
         return bool(value)
-    array = np.asarray(value)
+    array = as_array(value)
     if array.size != 1 or array.dtype.kind not in "biu":
         raise NotAcceptedError(f"{name} must be true or false, is {described(value)}")
     return bool(array.item())
+
+
+def as_array(value: Any) -> np.ndarray:
+    """A value as an array; one of no shape and no number where it is none, such as lists of unequal lengths."""
+    try:
+        return np.asarray(value)
+    except ValueError:
+        return np.asarray(None)
 
 
 def described(value: Any) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from typing import Any
-from weakref import WeakSet
+from weakref import WeakValueDictionary
 
 import gymnasium as gym
 
@@ -28,16 +28,16 @@ class Given:
         name = f"{getattr(make, '__module__', '')}.{getattr(make, '__qualname__', type(make).__name__)}"
         self.id = PREFIX + re.sub(r"[^\w.]+", "", name).strip(".")
         self._make = make
-        self._made: WeakSet[gym.Env[Any, Any]] = WeakSet()
+        self._made: WeakValueDictionary[int, gym.Env[Any, Any]] = WeakValueDictionary()  # by id: they may call each other equal
 
     def __call__(self, **kwargs: Any) -> gym.Env[Any, Any]:
         """A new environment. Raises UserError for anything else, whatever the function itself raises."""
         env = self._make(**kwargs)
         if not isinstance(env, gym.Env):
             raise UserError(f"env.id={self.id}: it made {type(env).__name__}, which is no gymnasium.Env")
-        if env in self._made:
+        if self._made.get(id(env)) is env:
             raise UserError(f"env.id={self.id}: it made the same environment twice, and each stream needs its own")
-        self._made.add(env)
+        self._made[id(env)] = env
         return env
 
     def __reduce__(self) -> tuple[Any, ...]:

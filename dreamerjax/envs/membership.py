@@ -9,6 +9,7 @@ from typing import Any, Literal
 import gymnasium as gym
 import numpy as np
 
+from dreamerjax.envs.boundary import as_array
 from dreamerjax.envs.spaces import BARE_NAME
 
 # What is wrong. `precision`: only the dtype, and the values are in the space once they are converted to it.
@@ -41,7 +42,7 @@ def mismatches(space: gym.Space[Any], value: Any, name: str = "") -> Iterator[Mi
             found = f"{len(value)}" if isinstance(value, tuple) else f"type {type(value).__name__}"
             yield Mismatch(name or BARE_NAME, "structure", f"must be a tuple of {len(space.spaces)}, is {found}")
     elif not space.contains(value):
-        yield Mismatch(name or BARE_NAME, *_reason(space, np.asarray(value)))
+        yield Mismatch(name or BARE_NAME, *_reason(space, as_array(value)))
 
 
 def _reason(space: gym.Space[Any], value: np.ndarray) -> tuple[Kind, str]:

@@ -11,7 +11,7 @@ import numpy as np
 
 from dreamerjax.core.errors import UserError
 from dreamerjax.core.types import ActionSpec, EnvSpec, ObservationSpec
-from dreamerjax.envs.boundary import NotAcceptedError, described
+from dreamerjax.envs.boundary import NotAcceptedError, as_array, described
 from dreamerjax.envs.image_view import ImageView
 
 BARE_NAME, BARE_IMAGE = "state", "image"
@@ -253,10 +253,11 @@ def _components(
 
 def _shaped(name: str, value: Any, shape: tuple[int, ...]) -> np.ndarray:
     """The value as an array of its space's shape; axes of length 1 may be missing or too many."""
-    array = np.asarray(value)
+    array = as_array(value)
     if array.shape != shape:
         if [side for side in array.shape if side != 1] != [side for side in shape if side != 1]:
-            raise NotAcceptedError(f"observation {name!r} must have the shape {shape}, is {described(array)}")
+            found = described(value if array.dtype.hasobject else array)
+            raise NotAcceptedError(f"observation {name!r} must have the shape {shape}, is {found}")
         array = array.reshape(shape)
     return array
 

@@ -16,7 +16,7 @@ from gymnasium.spaces import Box, Dict, Discrete, MultiBinary
 
 from dreamerjax.config.schema import EnvConfig, Vectorization
 from dreamerjax.core.errors import EnvironmentFault, Interrupt, UserError, warn_once
-from dreamerjax.envs import Adapter, Stepper, make_env, make_vector_env
+from dreamerjax.envs import Adapter, Given, Stepper, make_env, make_vector_env
 from dreamerjax.envs.image_view import ImageView
 
 SPACE = Dict({"numbers": Box(-1.0, 1.0, (2,), np.float32), "kind": Discrete(3, start=1)})
@@ -84,6 +84,7 @@ def test_rewards_that_are_one_number(reward: Any) -> None:
         (Decimal(1), "reward must be a number, is of type Decimal"),
         (Fraction(1, 2), "reward must be a number, is of type Fraction"),
         ({"a": 1}, "reward must be a number, is of type dict"),
+        ([1.0, [2.0, 3.0]], "reward must be a number, is of type list"),
         (np.nan, "reward must be finite, is nan"),
         (np.array([-np.inf]), "reward must be finite, is -inf"),
         (1e39, "reward must be finite, is 1e+39"),
@@ -104,7 +105,7 @@ def test_ends_that_are_one_bool(end: Any) -> None:
     assert step(adapter)[2:4] == (True, False)
 
 
-@pytest.mark.parametrize("end", [None, "False", np.array([True, False]), 0.5, [None]])
+@pytest.mark.parametrize("end", [None, "False", np.array([True, False]), 0.5, [None], [[], [True]]])
 def test_ends_that_are_none(end: Any) -> None:
     env, adapter = adapted()
     env.ends = (False, end)
@@ -146,7 +147,8 @@ def test_observations_that_are_taken_as_their_space_says(observation: Any) -> No
         (GOOD | {"numbers": np.zeros(3)}, "'numbers' must have the shape (2,), is an array of float64 of shape (3,)"),
         (GOOD | {"numbers": ["1", "2"]}, "'numbers' must be numbers, is of type list"),
         (GOOD | {"numbers": np.zeros(2, np.complex64)}, "'numbers' must be numbers, is an array of complex64"),
-        (GOOD | {"numbers": None}, "'numbers' must have the shape (2,), is an array of object of shape ()"),
+        (GOOD | {"numbers": [0.0, [1.0, 2.0]]}, "'numbers' must have the shape (2,), is of type list"),
+        (GOOD | {"numbers": None}, "'numbers' must have the shape (2,), is None"),
         (GOOD | {"kind": 0}, "'kind' must be in Discrete(3, start=1), is [0]"),
         (GOOD | {"kind": 4}, "'kind' must be in Discrete(3, start=1), is [4]"),
         (GOOD | {"kind": 2**32 + 1}, "'kind' must be in Discrete(3, start=1), is [4294967297]"),
@@ -246,6 +248,30 @@ def test_whatever_is_raised_is_one_line(error: BaseException) -> None:
     ):
         step(adapter)
     adapter.close()
+
+
+@pytest.mark.parametrize(
+    ("method", "result", "words"),
+    [
+        ("step", (GOOD, 1.0, False, {}), "(expected 5, got 4); step must return observation, reward, terminated, "),
+        ("step", None, "cannot unpack non-iterable NoneType object; step must return observation, reward, terminated, "),
+        ("reset", (GOOD, {}, {}), "(expected 2); reset must return observation, info"),
+    ],
+)
+def test_results_of_another_length(monkeypatch: pytest.MonkeyPatch, method: str, result: Any, words: str) -> None:
+    env, adapter = adapted()
+    monkeypatch.setattr(env, method, lambda *args, **kwargs: result)
+    with pytest.raises(EnvironmentFault, match=re.escape(words)):
+        step(adapter) if method == "step" else adapter.reset()
+
+
+@pytest.mark.parametrize("hashed", [{"__hash__": lambda self: 1}, {}])
+def test_environments_that_call_each_other_equal(hashed: dict[str, Any]) -> None:
+    """As a dataclass does, which has no hash then."""
+    source = Given(type("Equal", (Free,), {"__eq__": lambda *_: True, **hashed}))
+    envs: Any = make_vector_env(EnvConfig(id=source.id), 2, source)
+    assert envs.envs[0].unwrapped is not envs.envs[1].unwrapped
+    envs.close()
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 import warnings
 from typing import Any
@@ -39,6 +40,8 @@ class Toy(gym.Env[Any, Any]):
         observation = self._draw()
         if self._fault == "raises" and self._steps > 3:
             raise KeyError("wheel")
+        if self._fault == "exits":
+            sys.exit(0)
         if self._fault == "slow":
             time.sleep(0.01)
         return observation, self._reward(int(action)), self._terminated(), False, {}
@@ -139,6 +142,7 @@ def test_discrete_observations(capsys: pytest.CaptureFixture[str]) -> None:
 ENDS = "training would end with: after environment step"
 PROBLEMS = {
     "raises": f"{ENDS} 6: environment CheckedToy-v0 raised KeyError in step (test_check_env.py, ",
+    "exits": f"{ENDS} 0: environment CheckedToy-v0 raised SystemExit in step (test_check_env.py, ",
     "NaN": f"{ENDS} 7: environment CheckedToy-v0 in step: observation 'state' must be finite",
     "infinite": f"{ENDS} 0: environment CheckedToy-v0 in step: reward must be finite, is inf",
     "none": f"{ENDS} 0: environment CheckedToy-v0 in step: reward must be a number, is None",

@@ -25,6 +25,7 @@ def test_samples_are_inside(space: gym.Space[Any]) -> None:
         (PLACE, np.zeros((1, 2), np.float32), "shape", "has shape (1, 2), its space (2,)"),
         (PLACE, np.array([0.5, 0.5]), "precision", "is float64, its space float32"),
         (PLACE, np.array([2.0, 0.5]), "range", "component 0 is 2, its bounds are -1 and 1"),
+        (PLACE, [0.0, [1.0, 2.0]], "shape", "has shape (), its space (2,)"),
         (PLACE, np.array(["a", "b"]), "dtype", "is <U1, its space float32"),
         (Box(-1.0, 1.0, ()), np.array(3.0, np.float32), "range", "is 3, its bounds are -1 and 1"),
         (Discrete(3), 3, "range", "is 3, its space Discrete(3)"),
@@ -38,6 +39,7 @@ def test_samples_are_inside(space: gym.Space[Any]) -> None:
         (NESTED, INSIDE | {"pair": (4, np.zeros(2, np.int8))}, "range", "is 4, its space Discrete(3, start=1)"),
     ],
 )
+@pytest.mark.filterwarnings("ignore:.*Casting input x to numpy array")
 def test_reasons(space: gym.Space[Any], value: Any, kind: str, words: str) -> None:
     (found,) = mismatches(space, value)
     assert (found.kind, found.words) == (kind, words)
