@@ -54,10 +54,19 @@ def learn(
         UserError: bad input, or a fault that ended the run: of the environment, of a callback, of the disk. The run directory
             keeps what was learned.
     """
+    if config is not None and not isinstance(config, Config):
+        raise UserError(
+            f"config must be a Config of dreamerjax, is of type {type(config).__name__}: give settings by their keys"
+        )
+    for name, callback in (("on_log", on_log), ("on_evaluation", on_evaluation)):
+        if callback is not None and not callable(callback):
+            raise UserError(f"{name} must be a function of the metrics, not {callback!r}")
     by_name = settings.pop("env", None)
     if isinstance(by_name, Mapping):
         settings |= {f"env.{name}": value for name, value in by_name.items()}
     elif by_name is not None:
+        if env is not None:
+            raise UserError(f"env is given twice: {env!r} and {by_name!r}; settings beside it are a mapping")
         env = by_name
     options = next(group.options for group in config_groups() if group.word == "env=")
     if env is None and config is None and "resume" not in settings:

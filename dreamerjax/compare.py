@@ -129,7 +129,9 @@ def read_seeds(comparison: Comparison, options: argparse.Namespace) -> tuple[lis
 
     Raises UserError where `options` asks for what cannot be had.
     """
-    settings = {tuple((key, run.config.get(key)) for key in comparison.differences if key != SEED) for run in comparison.runs}
+    settings = {
+        tuple((key, str(run.config.get(key))) for key in comparison.differences if key != SEED) for run in comparison.runs
+    }
     asked = options.at is not None or options.metric != GREEDY
     if not asked and len(settings) == len(comparison.runs):
         return None

@@ -45,7 +45,7 @@ class EvaluateConfig:
     episodes: int = key(100, "How many are played", least=1)
     checkpoint: Checkpoint = key(Checkpoint.latest)
     policy: Acting = key(Acting.greedy)
-    seed: int = key(0, "Of the episodes and the policy", least=0)
+    seed: int = key(0, "Of the episodes and the policy", least=0, most=2**31 - 1)
     num_envs: int = key(20, "Environments side by side", least=1)
     root: str = key("runs", "Where runs lie")
     gap: bool = key(False, "Also compare dreams with reality: numbers into the JSON, pictures into the run's media/")
@@ -138,7 +138,6 @@ def evaluate(agent: Agent, evaluator: Evaluator, config: EvaluateConfig, started
         report["gap"] = {name.removeprefix("gap/"): value for name, value in calibration.metrics.items()}
     name = f"evaluation_{config.checkpoint.value}_{config.policy.value}.json"
     output = user_path(config.output) if config.output else agent.run.path / name
-    write_json(output, report)
     low, high = report["return_mean_95"]
     if result.remark:
         say(f"warning: {result.remark}")
@@ -146,9 +145,10 @@ def evaluate(agent: Agent, evaluator: Evaluator, config: EvaluateConfig, started
         f"{agent.config.env.id}, {config.policy.value} policy of {agent.run.path}, {config.checkpoint.value} checkpoint "
         f"(environment step {agent.env_step})\n"
         f"return over {config.episodes} episodes: mean {report['return_mean']:.2f} (95% interval {low:.2f} to {high:.2f}), "
-        f"std {report['return_std']:.2f}, min {report['return_min']:.2f}, max {report['return_max']:.2f}\n"
-        f"{time.monotonic() - started:.1f} s, written to {output}"
+        f"std {report['return_std']:.2f}, min {report['return_min']:.2f}, max {report['return_max']:.2f}"
     )
+    write_json(output, report)
+    say(f"{time.monotonic() - started:.1f} s, written to {output}")
     if calibration is not None:
         say(words(calibration, len(sampled.played), extra=config.policy is Acting.greedy))
         title, stack = heading(agent, config), agent.config.env.frame_stack

@@ -38,6 +38,14 @@ PLATFORMS = ("cpu", "cuda", "rocm", "tpu")  # that an exported policy runs on
 State = tuple[PolicyState, int]  # latents and last action, and the steps of this episode so far
 
 
+def environments_of(state: State) -> int:
+    """How many environments it is the state of. Raises UserError for what neither `act` nor `act_batch` returned as one."""
+    match state:
+        case PolicyState() as latents, int():
+            return len(latents.action)
+    raise UserError(f"state must be what act or act_batch returned beside the action, is of type {type(state).__name__}")
+
+
 class Agent:
     """The policy of a training run. See `load`."""
 
@@ -87,6 +95,8 @@ class Agent:
         """
         if state is None:
             self._adapter.begin()
+        elif (count := environments_of(state)) != 1:
+            raise UserError(f"state is of {count} environments: act takes that of one, act_batch that of several")
         flat = {name: values[None] for name, values in self._flatten(observation).items()}
         action, new = self._act(flat, np.array([state is None]), state, greedy=greedy)
         return self._adapter.to_env(action[0]), new
@@ -111,7 +121,7 @@ class Agent:
                 f"env.frame_stack={self.config.env.frame_stack}: act_batch keeps no frames; use act, one agent each"
             )
         sizes = {len(leaf) if np.ndim(leaf) else 0 for leaf in jax.tree.leaves(observations)}
-        known = sizes if state is None else {len(state[0].action)}
+        known = sizes if state is None else {environments_of(state)}
         if len(sizes | known) != 1 or known == {0}:
             raise UserError(f"observations are of {sorted(sizes)} environments, the state of {sorted(known)}: give N of each")
         count = known.pop()
@@ -119,7 +129,10 @@ class Agent:
         if first.shape != (count,):
             raise UserError(f"is_first has shape {first.shape}, not ({count},): one for each environment")
         space = self._adapter.env.observation_space
-        singles = [self._flatten(single) for single in iterate(batch_space(space, count), observations)]
+        own = list(iterate(batch_space(space, count), observations))
+        if len(own) != count:
+            raise UserError(f"observations are {len(own)} of length {count}: stack them as a vector environment does")
+        singles = [self._flatten(single) for single in own]
         flat = {name: np.stack([single[name] for single in singles]) for name in singles[0]}
         actions, new = self._act(flat, first, state, greedy=greedy)
         chosen = [self._adapter.to_env(action) for action in actions]
@@ -166,8 +179,11 @@ class Agent:
     def evaluate(self, episodes: int = 100, *, seed: int = 0, greedy: bool = True, num_envs: int = 20) -> EvaluationResult:
         """Play whole episodes: their returns and lengths, the same as `python -m dreamerjax.evaluate` finds with this seed.
 
-        Raises EnvironmentFault for what the environment does wrong.
+        Raises EnvironmentFault for what the environment does wrong, UserError for numbers below 1 and a negative seed.
         """
+        for name, value, least in (("episodes", episodes, 1), ("num_envs", num_envs, 1), ("seed", seed, 0)):
+            if value < least:
+                raise UserError(f"{name} must be at least {least}, not {value}")
         with closing(make_vector_env(self.config.env, min(episodes, num_envs), self._source)) as envs:
             policy = Policy(self.networks, self.params, envs.num_envs, seed, greedy=greedy)
             return play_episodes(envs, policy, episodes, seed, longest=longest_episode(self.config, self._source))

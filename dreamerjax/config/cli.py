@@ -207,7 +207,7 @@ def load_members(overrides: Sequence[str] = ()) -> list[Config]:
     """
     config = load_structured(Config, overrides)
     if config.resume is not None:
-        runs = [config.resume] if Path(config.resume).is_dir() else [run.strip() for run in config.resume.split(",")]
+        runs = [config.resume] if os.path.isdir(config.resume) else [run.strip() for run in config.resume.split(",")]
         if twice := next((run for run in runs if runs.count(run) > 1), None):
             raise UserError(f"resume={config.resume}: {twice} stands there twice")
         return [_resumed(replace(config, resume=run), overrides) for run in runs]
@@ -478,6 +478,13 @@ def main(task: Task, argv: Sequence[str] | None = None, schema: type = Config, *
     return exit_code(lambda: _main(task, arguments, schema, together))
 
 
+def _require_one_run(arguments: Sequence[str]) -> None:
+    """Raise UserError where several are named, of which the last one alone would be taken."""
+    runs = [word.partition("=")[2] for word in arguments if word.startswith("run=")]
+    if len(runs) > 1:
+        raise UserError(f"one run at a time, not {', '.join(runs)}")
+
+
 def _main(task: Task, arguments: Sequence[str], schema: type, together: Together | None) -> int:
     if {"-h", "--help", "--help-all"} & set(arguments):
         say(_help(task, arguments, schema))
@@ -485,6 +492,7 @@ def _main(task: Task, arguments: Sequence[str], schema: type, together: Together
     if any(argument[:1] == "-" for argument in arguments):
         return _run_with_hydra(task, arguments, schema)
     if schema is not Config:
+        _require_one_run(arguments)
         return _code(task(load_structured(schema, arguments)))
     members = [load_config(arguments)] if together is None else load_members(arguments)
     if together is None or len(members) == 1:

@@ -187,7 +187,7 @@ def find_run(path: str | Path, root: str | Path = "runs") -> Path:
     if str(path).startswith(ZOO):
         return _from_zoo(str(path).removeprefix(ZOO), user_path(root))
     candidates = [user_path(path), user_path(root) / path]
-    found = next((candidate for candidate in candidates if candidate.is_dir()), None)
+    found = next((candidate for candidate in candidates if os.path.isdir(candidate)), None)  # where nobody may look, or can
     if found is None:
         raise UserError(f"no run at {path}: give a run directory, its name under {root}/, or latest")
     if not is_run(found):

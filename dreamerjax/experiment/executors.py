@@ -109,6 +109,9 @@ def require(cluster: Cluster | None) -> None:
     """Raise UserError unless jobs can be submitted from here."""
     if cluster is None:
         return
+    for word, asked in (("--time", cluster.minutes), ("--cpus", cluster.cpus)):
+        if asked < 1:
+            raise UserError(f"{word} must be at least 1, not {asked}")
     package, extra = ("distributed", "dask") if cluster.kind == "dask" else ("submitit", "slurm")
     if importlib.util.find_spec(package) is None:
         raise UserError(f"--cluster {cluster.kind} needs {package}: pip install 'dreamerjax[{extra}]'")

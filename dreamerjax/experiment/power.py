@@ -25,6 +25,7 @@ POWER = 0.8  # share of the experiments that see an effect of that size
 TRIALS, RESAMPLES = 1_000, 400  # simulated experiments, and bootstrap resamples of each
 SIMULATED = 20  # seeds of an arm; with more, the effect shrinks with the square root of their number
 FEWEST = 3
+FAINTEST = 1e-6  # of a spread
 
 
 class Sight(NamedTuple):
@@ -116,6 +117,10 @@ def plan(experiment: Experiment, spread: float | None, effect: float | None) -> 
         lines.append(
             f"{seeds} seeds an arm: {POWER:.0%} of such experiments see an effect of {number(seen.effect * pilot.spread)}, as "
             f"their {experiment.rule.confidence:.0%} interval excludes 0; without an effect {seen.false_alarm:.0%} see one"
+        )
+    if asked < FAINTEST * pilot.spread:
+        raise UserError(
+            f"experiment {slug}: no number of seeds shows an effect of {asked:g} beside a spread of {pilot.spread:g}"
         )
     needed = seeds_needed(experiment, asked / pilot.spread)
     return "\n".join([*lines, f"to see an effect of {number(asked)}: {needed} seeds an arm"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Sequence
 from dataclasses import fields
@@ -69,7 +70,7 @@ def write_new(slug: str, root: Path, question: str = QUESTION) -> Path:
 def find(slug_or_path: str | Path, root: str | Path = "experiments") -> Path:
     """The file of an experiment: see `load`."""
     for candidate in (Path(root) / slug_or_path / FILE, Path(slug_or_path) / FILE, Path(slug_or_path)):
-        if candidate.name == FILE and candidate.is_file():
+        if candidate.name == FILE and os.path.isfile(candidate):
             return candidate
     hint = did_you_mean(str(slug_or_path), slugs(root), f"there are: {', '.join(slugs(root)) or 'none'}")
     raise UserError(f"no experiment {slug_or_path} under {root}/: {hint}")

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import sys
 from dataclasses import dataclass
-from pathlib import Path
 
 from omegaconf import MISSING
 
@@ -15,7 +14,7 @@ from dreamerjax.config.cli import main
 from dreamerjax.config.keys import key
 from dreamerjax.core.console import say
 from dreamerjax.core.errors import UserError
-from dreamerjax.core.files import write_text
+from dreamerjax.core.files import user_path, write_text
 from dreamerjax.core.run_directory import RunDirectory
 from dreamerjax.report.glossary import metrics_page, read_glossary
 from dreamerjax.report.media import read_media
@@ -48,7 +47,7 @@ def run(config: ReportConfig) -> int:
             raise UserError("output= cannot be combined with serve=true: what is served is not written")
         serve(LivePage(directory, draw), config.host, config.port)
         return 0
-    output = Path(config.output) if config.output else directory.path / "report.html"
+    output = user_path(config.output) if config.output else directory.path / "report.html"
     write_text(output, draw())
     say(str(output))
     return 0

@@ -9,7 +9,7 @@ import sys
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import gymnasium as gym
 import jax
@@ -131,6 +131,7 @@ def test_the_loop_over_a_vector_environment_that_is_documented(poles: Path) -> N
         (np.zeros((3, 5), np.float32), None, "this observation is not of trial_envs:Trial-v0: "),
         (np.float32(1), None, "observations are of [0] environments"),
         (np.zeros((3, 4), np.float32), [True], "is_first has shape (1,), not (3,)"),
+        ([np.zeros(3, np.float32)] * 4, None, "observations are 4 of length 3: stack them"),
     ],
 )
 def test_a_wrong_batch_is_one_line(agent: Agent, observations: np.ndarray, first: list[bool] | None, said: str) -> None:
@@ -139,6 +140,24 @@ def test_a_wrong_batch_is_one_line(agent: Agent, observations: np.ndarray, first
         agent.act_batch(observations, state, first)
     assert said in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_wrong_arguments_are_one_line(agent: Agent) -> None:
+    seen, act_batch = np.zeros(4, np.float32), cast(Any, agent).act_batch
+    act = cast(Any, agent).act
+    for call, said in (
+        (
+            lambda: act(seen, act_batch(np.stack([seen] * 3))[1]),
+            "state is of 3 environments: act takes that of one",
+        ),
+        (lambda: act(seen, act(seen)), "state must be what act or act_batch returned beside the action"),
+        (lambda: act_batch(seen[None], 3), "state must be what act or act_batch returned beside the action"),
+        (lambda: agent.evaluate(0), "episodes must be at least 1, not 0"),
+        (lambda: agent.evaluate(1, num_envs=0), "num_envs must be at least 1, not 0"),
+        (lambda: agent.evaluate(1, seed=-1), "seed must be at least 0, not -1"),
+    ):
+        with pytest.raises(UserError, match=said):
+            call()
 
 
 def test_evaluates_as_the_command_does(agent: Agent, tmp_path: Path) -> None:

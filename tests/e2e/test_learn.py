@@ -123,6 +123,9 @@ def boom() -> Any:
         ("CartPole-v1", {"size": "huge"}, r"size=huge: no such option"),
         ("CartPole-v1", {"resume": "nowhere"}, r"no run at nowhere"),
         ("CartPole-v1", {"population.seeds": [0, 1]}, r"population.* asks for several runs"),
+        ("CartPole-v1", {"env": "Acrobot-v1"}, "env is given twice: 'CartPole-v1' and 'Acrobot-v1'"),
+        ("CartPole-v1", {"on_log": 3}, "on_log must be a function of the metrics, not 3"),
+        ("CartPole-v1", {"config": {"train": {}}}, "config must be a Config of dreamerjax, is of type dict"),
         ("CartPole-v1", {"config": load_config(), "size": "tiny"}, r"size= cannot be combined with config="),
     ],
 )

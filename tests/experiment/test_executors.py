@@ -179,6 +179,8 @@ def test_what_is_missing_is_said_before_anything_is_touched(tmp_path: Path, monk
     monkeypatch.setenv("PATH", "")
     with pytest.raises(UserError, match="there is no sbatch here; run this on a login node"):
         runner.run(experiment, tmp_path / "runs", cluster=executors.Cluster("slurm"))
+    with pytest.raises(UserError, match="--time must be at least 1, not -5"):
+        runner.run(experiment, tmp_path / "runs", cluster=executors.Cluster("local", minutes=-5))
     monkeypatch.setitem(sys.modules, "distributed", None)
     with pytest.raises(UserError, match=r"pip install 'dreamerjax\[dask\]'"):
         runner.run(experiment, tmp_path / "runs", cluster=executors.Cluster("dask"))

@@ -105,6 +105,7 @@ def test_a_plan_in_words(design: Experiment) -> None:
         (["--spread", "0"], {}, "--spread must be above 0, not 0"),
         (["--spread", "nan"], {}, "--spread must be above 0, not nan"),
         (["--spread", "5", "--effect=-1"], {}, "--effect must be above 0, not -1"),
+        (["--spread", "1e308"], {}, "no number of seeds shows an effect of "),
         (["--spread", "5"], {"hypothesis.by": 0}, "hypothesis.by is 0, so that no number of seeds is enough: give an --effect"),
         (["--spread", "5"], {"seeds": []}, "seeds is missing"),
     ],

@@ -87,6 +87,12 @@ def test_values_of_runs_are_text(tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert "<script" not in (tmp_path / "c.html").read_text()
 
 
+def test_settings_that_are_lists(tmp_path: Path) -> None:
+    for name, sizes in (("a", [16, 16]), ("b", [32, 32])):
+        fake_run(tmp_path / name, trained(3), config={"env": {"image_size": sizes}}, summary=SUMMARY)
+    compared("a", "b", root=tmp_path)
+
+
 def test_the_page_lies_beside_the_first_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     runs = [fake_run(tmp_path / "runs" / name, trained(3), summary=SUMMARY) for name in "ab"]
     assert main(list(map(str, runs))) == 0
@@ -102,6 +108,7 @@ def test_what_cannot_be_compared_is_one_line(tmp_path: Path, capsys: pytest.Capt
         (["a"], "a comparison needs at least 2 runs, not 1"),
         (["a", "folder"], f"{tmp_path / 'folder'} is not a dreamerjax run"),
         (["a", "nowhere"], "no run at nowhere"),
+        (["a", "x" * 300], "no run at xxx"),
         (["a", str(tmp_path / "a")], f"run {tmp_path / 'a'} is named twice"),
     ):
         compared(*names, root=tmp_path, code=2)
