@@ -189,7 +189,9 @@ def find_run(path: str | Path, root: str | Path = "runs") -> Path:
     candidates = [user_path(path), user_path(root) / path]
     found = next((candidate for candidate in candidates if os.path.isdir(candidate)), None)  # where nobody may look, or can
     if found is None:
-        raise UserError(f"no run at {path}: give a run directory, its name under {root}/, or latest")
+        named = sorted(run.name for run in candidates[1].parent.glob("*") if run.name.endswith(f"_{path}"))
+        meant = f"; did you mean {named[-1]}?" if named else ""
+        raise UserError(f"no run at {path}: give a run directory, its name under {root}/, or latest{meant}")
     if not is_run(found):
         raise UserError(f"{found} is not a dreamerjax run: it has no config.yaml and meta.json written by one")
     return found

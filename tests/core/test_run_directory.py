@@ -73,6 +73,8 @@ def test_runs_are_found_by_path_id_and_latest(tmp_path: Path, monkeypatch: pytes
     for name in ("config.yaml", "meta.json"):
         (newer / name).write_text((run.path / name).read_text())
     assert find_run("latest", root) == newer
+    with pytest.raises(UserError, match="did you mean 9999-01-01_000000_newer"):
+        find_run("newer", root)
 
 
 @pytest.mark.parametrize(
