@@ -66,6 +66,9 @@ class Agent:
         self._dream = jax.jit(partial(decoded_dream, self.networks))
         self._steps = {greedy: compiled_act(self.networks, greedy) for greedy in (True, False)}
 
+    def __repr__(self) -> str:
+        return f"<Agent of {self.config.env.id}: {self.run.path}, environment step {self.env_step}>"
+
     @classmethod
     def load(cls, run: str | Path, *, checkpoint: str = "latest", root: str = "runs", seed: int = 0, env: Any = None) -> Agent:
         """The agent of a run: a path, an id under `root`, or `latest`; or one that `save` wrote.

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from dreamerjax import evaluate, train
+from dreamerjax import Agent, evaluate, train
 from dreamerjax.config.cli import main
 from dreamerjax.visualization.video import count_frames, has_mp4
 from tests.e2e import trials
@@ -57,6 +57,7 @@ def test_an_agent_of_the_zoo_by_its_name_alone(
     monkeypatch.chdir(tmp_path)
     assert evaluate_here("zoo:cartpole", "episodes=5") == 0
     assert json.loads(Path("runs/zoo_cartpole/evaluation_latest_greedy.json").read_text())["return_mean"] > 440
+    assert "zoo_cartpole, environment step 2" in repr(Agent.load("zoo:cartpole"))
     assert main(train.run, ["resume=zoo:cartpole"]) == 2
     assert "zoo_cartpole holds an agent without its replay" in capsys.readouterr().err
 
