@@ -67,7 +67,7 @@ def test_a_class_given_from_python(tmp_path: Path, vectorization: str, capsys: p
     given = "env.id=python/trial_envs.Walk: this environment was given from Python"
     assert "id: python/trial_envs.Walk" in (run / "config.yaml").read_text()
     out = capsys.readouterr().out
-    assert f"dreamerjax.learn(env, resume='{run}')" in out
+    assert f"dreamerjax.learn(env, resume='{run}', train=dict(steps=160))" in out
     assert trials.resume_here(run, "train.steps=160") == 2
     assert capsys.readouterr().err.startswith(f"error: {given}")
     with pytest.raises(UserError, match=given):
