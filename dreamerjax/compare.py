@@ -87,7 +87,7 @@ def read_comparison(names: Sequence[str], root: str | Path = "runs") -> Comparis
     keys = dict.fromkeys(key for run in runs for key in run.config if not key.startswith(NOT_A_SETTING))
     values = {key: tuple(str(run.config.get(key, "-")) for run in runs) for key in keys}
     environments = dict.fromkeys(str(run.config.get("env.id", NOT_KNOWN)) for run in runs)
-    commits = dict.fromkeys(str((run.meta.get("git") or {}).get("commit"))[:10] for run in runs)
+    commits = dict.fromkeys(str(run.meta.get("git", {}).get("commit"))[:10] for run in runs)
     notes = []
     if len(environments) > 1:
         notes.append(f"The runs are of different environments, whose returns do not compare: {', '.join(environments)}.")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -50,6 +50,18 @@ def read_json_object(path: Path) -> dict[str, Any]:
     except (OSError, ValueError, RecursionError):
         return {}
     return content if isinstance(content, dict) else {}
+
+
+def sound(content: Any, kinds: Mapping[str, Any]) -> dict[str, Any]:
+    """A JSON object without what is of another kind than it was written as, a type or [type]; empty for what is none."""
+
+    def fits(value: Any, kind: Any) -> bool:
+        if isinstance(kind, list):
+            return isinstance(value, list) and all(fits(item, kind[0]) for item in value)
+        return isinstance(value, kind)
+
+    items = content.items() if isinstance(content, dict) else ()
+    return {key: value for key, value in items if fits(value, kinds.get(key, object))}
 
 
 def write_bytes(path: Path, content: bytes) -> None:

@@ -19,11 +19,13 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from dreamerjax.core.errors import UserError
-from dreamerjax.core.files import file_faults, read_json_object, user_path, write_json, write_text
+from dreamerjax.core.files import file_faults, read_json_object, sound, user_path, write_json, write_text
 
 KIND = "dreamerjax run"  # meta.json's `kind`: tells a run from any other directory
 ZOO = "zoo:"  # before the name of an agent that comes with the package
 _ZOO = Path(__file__).resolve().parent.parent / "zoo"
+META = {"git": dict, "versions": dict, "family": dict, "source": dict, "devices": [str], "changes": [dict], "processes": int}
+SUMMARY = {"env_steps": int, "updates": int, "seconds": int | float, "findings": [dict], "advice": [dict]}
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "numpy", "gymnasium", "orbax-checkpoint", "dreamerjax")
 
 
@@ -138,16 +140,16 @@ class RunDirectory:
 
     @property
     def meta(self) -> dict[str, Any]:
-        """The content of meta.json."""
-        return read_json_object(self.path / "meta.json")
+        """The content of meta.json, as far as it is sound."""
+        return sound(read_json_object(self.path / "meta.json"), META)
 
     def record_changes(self, changes: list[dict[str, Any]]) -> None:
         """Appends to what meta.json says of settings that were changed on a resume, under `changes`.
 
         Raises UserError if it cannot be written; exit code 1.
         """
-        meta = self.meta
-        write_json(self.path / "meta.json", {**meta, "changes": [*meta.get("changes", []), *changes]})
+        file, before = self.path / "meta.json", self.meta.get("changes", [])
+        write_json(file, {**read_json_object(file), "changes": [*before, *changes]})
 
     def lock(self) -> None:
         """Claims the run for this process until `close` or the process's end, however it ends.
@@ -175,6 +177,11 @@ class RunDirectory:
     def close(self) -> None:
         """Gives the lock back. Harmless when repeated."""
         self._lock.release()
+
+
+def read_summary(run: Path) -> dict[str, Any]:
+    """The content of a run's summary.json, as far as it is sound; empty where there is none."""
+    return sound(read_json_object(run / "summary.json"), SUMMARY)
 
 
 def find_run(path: str | Path, root: str | Path = "runs") -> Path:

@@ -13,6 +13,8 @@ import yaml
 
 from dreamerjax.config.flat import flatten
 from dreamerjax.core.errors import UserError
+from dreamerjax.core.files import sound
+from dreamerjax.core.run_directory import META, SUMMARY
 from dreamerjax.experiment.design import TOLERANCE, Budget, Metric, Statistic
 from dreamerjax.storage.logger import WALL_CLOCK, read_metrics
 
@@ -43,17 +45,17 @@ class RunRecord:
     @property
     def commit(self) -> str:
         """First ten digits of the code's commit."""
-        return ((self.meta.get("git") or {}).get("commit") or "unknown")[:10]
+        return str(self.meta.get("git", {}).get("commit") or "unknown")[:10]
 
     @property
     def dirty(self) -> bool:
         """Whether the run started with changes that were not committed."""
-        return bool((self.meta.get("git") or {}).get("dirty"))
+        return bool(self.meta.get("git", {}).get("dirty"))
 
     @property
     def findings(self) -> tuple[str, ...]:
         """Names of what the collapse watch saw, each once, in order; none of a run that had no such watch."""
-        return tuple(dict.fromkeys(finding["name"] for finding in self.summary.get("findings") or ()))
+        return tuple(dict.fromkeys(str(finding.get("name")) for finding in self.summary.get("findings", ())))
 
 
 def read_run(path: Path) -> RunRecord:
@@ -67,13 +69,16 @@ def read_run(path: Path) -> RunRecord:
         summary = json.loads(summary_file.read_text(encoding="utf-8")) if summary_file.exists() else {}
     except FileNotFoundError as error:
         raise UserError(f"run {path.name} has no {Path(error.filename).name}") from error
-    except (OSError, ValueError, yaml.YAMLError) as error:
+    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
         raise UserError(f"run {path.name} cannot be read: {error}") from error
     if damaged:
         raise UserError(f"run {path.name} cannot be read: metrics.jsonl is damaged in line {', '.join(map(str, damaged))}")
     if not records:
         raise UserError(f"run {path.name} logged nothing")
-    return RunRecord(path, records, flatten(config), meta, summary)
+    for name, content in (("config.yaml", config), ("meta.json", meta), ("summary.json", summary)):
+        if not isinstance(content, dict):
+            raise UserError(f"run {path.name} cannot be read: {name} is no mapping of keys to values")
+    return RunRecord(path, records, flatten(config), sound(meta, META), sound(summary, SUMMARY))
 
 
 def curve(run: RunRecord, metric: str, budget: Budget) -> tuple[np.ndarray, np.ndarray]:
@@ -82,7 +87,7 @@ def curve(run: RunRecord, metric: str, budget: Budget) -> tuple[np.ndarray, np.n
     Raises UserError: the run never logged the metric; the nearest one that it logged is named.
     """
     field = FIELDS[budget]
-    points = [(record[field], record[metric]) for record in run.records if record.get(metric) is not None]
+    points = [(record[field], record[metric]) for record in run.records if record.get(metric) is not None and field in record]
     if not points:
         known = sorted({key for record in run.records for key in record} - set(FIELDS.values()))
         near = get_close_matches(metric, known, n=1, cutoff=0.5)
@@ -95,7 +100,7 @@ def curve(run: RunRecord, metric: str, budget: Budget) -> tuple[np.ndarray, np.n
 
 def end(run: RunRecord, budget: Budget) -> float:
     """How much of the budget the run had spent at its last record of any kind."""
-    return float(max(record[FIELDS[budget]] for record in run.records))
+    return float(max(record.get(FIELDS[budget], 0.0) for record in run.records))
 
 
 def reaches(run: RunRecord, budget: Budget, at: float) -> bool:

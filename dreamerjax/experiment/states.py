@@ -14,7 +14,7 @@ from dreamerjax.config.flat import flatten
 from dreamerjax.core.errors import UserError
 from dreamerjax.core.files import read_json_object
 from dreamerjax.core.formatting import differences
-from dreamerjax.core.run_directory import is_run
+from dreamerjax.core.run_directory import is_run, read_summary
 from dreamerjax.experiment.checks import composed
 from dreamerjax.experiment.design import TOLERANCE, Arm, Experiment, Metric
 from dreamerjax.storage.checkpoints import saved_in
@@ -102,7 +102,7 @@ def _difference(experiment: Experiment, arm: Arm, seed: int, path: Path) -> str 
 
 
 def _state(path: Path, metric: Metric) -> ExperimentRun:
-    summary, resumable = read_json_object(path / "summary.json"), bool(saved_in(path / "checkpoints" / "latest"))
+    summary, resumable = read_summary(path), bool(saved_in(path / "checkpoints" / "latest"))
     if summary.get("outcome") in ("finished", "solved", "stopped"):
         reached = summary.get(metric.budget.name, 0)
         if reached >= metric.at * (1 - TOLERANCE):

@@ -14,12 +14,13 @@ from dreamerjax.config.flat import flatten
 from dreamerjax.config.schema import Config
 from dreamerjax.core.files import read_json_object
 from dreamerjax.core.formatting import whole
-from dreamerjax.core.run_directory import RunDirectory
+from dreamerjax.core.run_directory import RunDirectory, read_summary
 from dreamerjax.diagnostics.collapse import CollapseWatch
 from dreamerjax.diagnostics.verdict import judge_run, to_go_on
 from dreamerjax.storage.logger import EPISODE_RETURN, WALL_CLOCK, read_metrics
 
 IN_PROGRESS, KILLED = "in progress", "killed"  # beside the outcomes that a run itself writes into summary.json
+GOAL = "train.stop_at_return"
 GREEDY, SAMPLED = "eval/greedy/return_mean", "eval/sampled/return_mean"
 
 
@@ -68,10 +69,10 @@ def read_directory(directory: RunDirectory) -> RunReading:
     missing: list[str] = []
     config_yaml, config = _read_config(directory.config_path, missing)
     records = _read_records(directory.metrics, missing)
-    summary = read_json_object(directory.summary)
-    meta, wanted = directory.meta, config.get("train.stop_at_return")
-    changes = [change["env_step"] for change in meta.get("changes", ()) if change.get("key") == "train.stop_at_return"]
-    recorded = recorded_figures(records, wanted, max(changes, default=0))
+    summary = read_summary(directory.path)
+    meta, wanted = directory.meta, config.get(GOAL)
+    changes = [change.get("env_step") for change in meta.get("changes", ()) if change.get("key") == GOAL]
+    recorded = recorded_figures(records, wanted, max((step for step in changes if isinstance(step, int)), default=0))
     outcome = _outcome(directory, summary, recorded, missing)
     ended = outcome not in (IN_PROGRESS, KILLED)
     kept = {key: value for key, value in summary.items() if value is not None} if ended else {}
@@ -132,13 +133,16 @@ def _read_config(path: Path, missing: list[str]) -> tuple[str, dict[str, Any]]:
     try:
         text = path.read_text(encoding="utf-8", errors="replace")
         content = yaml.safe_load(text)
-    except (OSError, yaml.YAMLError) as error:
+    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
         missing.append(f"config.yaml cannot be read: {' '.join(str(error).split())}.")
         return "", {}
     if not isinstance(content, dict):
         missing.append("config.yaml is no mapping of keys to values.")
         return text, {}
-    return text, flatten(content)
+    config = flatten(content)
+    if not isinstance(config.get(GOAL), int | float | None):
+        missing.append(f"config.yaml has no number as {GOAL}: {config.pop(GOAL)}.")
+    return text, config
 
 
 def _read_records(path: Path, missing: list[str]) -> list[dict[str, float]]:

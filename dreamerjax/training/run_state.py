@@ -313,15 +313,11 @@ class RunState:
                 self.logger.message(f"warning: {name} is not as it was when the checkpoint was made; it counts as it is now")
         if restored.replay is None:
             raise UserError(f"{path} holds an agent without its replay, as Agent.save writes it: it acts, and is not resumed")
-        self.learner = self._learner_of(self.world, state_from_dict(state, self.learner.state()))
-        self.replay.load_state_dict(restored.replay, restored.info["replay"])
-        self.random.bit_generator.state = restored.info["random"]
-        if given := restored.arrays.get("given_policy"):
-            self._given = jax.tree.map(jnp.asarray, given)
-        self.policy.params = self._given or restored.arrays.get("acting") or self.learner.acting
-        self.policy.load_state_dict(restored.arrays["policy"])
-        self.exploration.load_state_dict(restored.arrays["exploration"])
-        self.counters = Counters.from_json(restored.info["counters"])
+        try:
+            self._take_over(restored, restored.replay, state)
+        except (KeyError, TypeError, ValueError) as error:
+            text = f"{path} was saved by another version of dreamerjax, which alone can go on from it"
+            raise UserError(f"{text} ({type(error).__name__}: {error})") from error
         # To resume a run that pacing stopped is to overrule it.
         self.counters.pacing = replace(self.counters.pacing, stop=False)
         exact, reason = self.collector.load_state_dict(restored.arrays["collector"], restored.info["collector"])
@@ -331,6 +327,18 @@ class RunState:
         reasons = self.group.gather("" if exact else reason)
         self._go_on()
         return not any(reasons), "; ".join(filter(None, reasons))
+
+    def _take_over(self, restored: Restored, replay: dict[str, Any], state: dict[str, Any]) -> None:
+        """All of a checkpoint but what the environments are brought to. Raises what comes of one of another structure."""
+        self.learner = self._learner_of(self.world, state_from_dict(state, self.learner.state()))
+        self.replay.load_state_dict(replay, restored.info["replay"])
+        self.random.bit_generator.state = restored.info["random"]
+        if given := restored.arrays.get("given_policy"):
+            self._given = jax.tree.map(jnp.asarray, given)
+        self.policy.params = self._given or restored.arrays.get("acting") or self.learner.acting
+        self.policy.load_state_dict(restored.arrays["policy"])
+        self.exploration.load_state_dict(restored.arrays["exploration"])
+        self.counters = Counters.from_json(restored.info["counters"])
 
     def _go_on(self) -> None:
         """Let pace, metrics and configuration be those of the environment step that the run is at."""

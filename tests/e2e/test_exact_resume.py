@@ -12,7 +12,7 @@ from typing import Any, cast
 
 import pytest
 
-from dreamerjax.storage.checkpoints import CheckpointStore
+from dreamerjax.storage.checkpoints import CheckpointStore, Restored
 from dreamerjax.training.evaluation import Evaluator
 from tests.e2e import trials
 
@@ -147,6 +147,23 @@ def test_without_an_undamaged_checkpoint_nothing_changes(copy: Path, capsys: pyt
     before = trials.content(copy)
     assert trials.resume_here(copy) == 1
     assert_one_line(capsys.readouterr().err, "no undamaged checkpoint")
+    assert trials.content(copy) == before
+
+
+def test_a_checkpoint_of_another_version_is_one_line(
+    copy: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    restore = CheckpointStore.restore
+
+    def older(*args: Any) -> Restored:
+        restored = restore(*args)
+        del restored.arrays["exploration"]
+        return restored
+
+    monkeypatch.setattr(CheckpointStore, "restore", older)
+    before = trials.content(copy)
+    assert trials.resume_here(copy) == 2
+    assert_one_line(capsys.readouterr().err, f"{copy} was saved by another version of dreamerjax")
     assert trials.content(copy) == before
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -147,6 +148,10 @@ def test_a_number_that_is_not_finite_is_no_result(bad: str, run: RunRecord) -> N
         ("config.yaml", None, "run one has no config.yaml"),
         ("config.yaml", "a: [", "run one cannot be read"),
         ("summary.json", "{", "run one cannot be read"),
+        ("summary.json", "[" * 5_000, "run one cannot be read"),
+        ("summary.json", "[]", "run one cannot be read: summary.json is no mapping of keys to values"),
+        ("meta.json", "3", "run one cannot be read: meta.json is no mapping of keys to values"),
+        ("config.yaml", "", "run one cannot be read: config.yaml is no mapping of keys to values"),
     ],
 )
 def test_a_damaged_run_is_one_line(file: str, content: str | None, message: str, tmp_path: Path) -> None:
@@ -157,3 +162,13 @@ def test_a_damaged_run_is_one_line(file: str, content: str | None, message: str,
     with pytest.raises(UserError, match=message) as caught:
         read_run(path)
     assert "\n" not in str(caught.value)
+
+
+def test_what_is_of_another_kind_than_it_was_written_as_does_not_count(tmp_path: Path) -> None:
+    path = fake_run(tmp_path / "one", [{"env_step": 10, "update": 1, RETURN: 1.0}], summary={"findings": "none"})
+    meta = json.loads((path / "meta.json").read_text())
+    (path / "meta.json").write_text(json.dumps({**meta, "git": "abc", "versions": [1]}))
+    (path / "metrics.jsonl").write_text('{"env_step": 10, "update": 1}\n')
+    run = read_run(path)
+    assert (run.commit, run.dirty, run.findings, run.meta.get("versions")) == ("unknown", False, (), None)
+    assert end(run, Budget.seconds) == 0

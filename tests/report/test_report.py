@@ -15,7 +15,7 @@ import pytest
 from dreamerjax.config.cli import config_to_yaml, load_config, main
 from dreamerjax.core.files import write_json
 from dreamerjax.core.formatting import duration, moment
-from dreamerjax.core.run_directory import RunDirectory
+from dreamerjax.core.run_directory import KIND, RunDirectory
 from dreamerjax.diagnostics.collapse import GATES, CollapseWatch
 from dreamerjax.report import __main__, media
 from dreamerjax.report.charts import PANELS, draw_panel, learning_curve, thinned
@@ -296,7 +296,12 @@ def _write(name: str, text: str) -> Callable[[Path], object]:
         (_write("metrics.jsonl", '{"env_step": 8, "update": 0, "loss/actor": "NaN"}\n'), "None logged so far"),
         (_write("summary.json", '{"outcome": "fin'), "summary.json is missing or cannot be read"),
         (_write("config.yaml", "a: [1"), "config.yaml cannot be read"),
+        (_write("summary.json", '{"outcome": "finished", "env_steps": null, "findings": [3]}'), "of an earlier end, at step 0"),
+        (_write("meta.json", f'{{"kind": "{KIND}", "git": 1, "source": "x", "devices": 2.5}}'), "not known"),
         (_write("config.yaml", "- 1"), "config.yaml is no mapping"),
+        (_write("config.yaml", "[" * 5_000), "config.yaml cannot be read"),
+        (_write("config.yaml", "started: 2026-99-99"), "config.yaml cannot be read"),
+        (_write("config.yaml", "train: {stop_at_return: much}"), "config.yaml has no number as train.stop_at_return: much"),
         (_write("config.yaml", "of: {another: version}"), "no such key in this version"),
         (_write("evaluation_latest_greedy.json", "{}"), "evaluation_latest_greedy.json"),
         (lambda run: (run / "media").rmdir(), "No examination so far"),
