@@ -113,8 +113,9 @@ def all_losses(
         )
         scale = normalized_scale(return_scale, options.return_norm)
         advantage = advantages(targets, scale, centered=options.center_advantages, axis_name=axis_name)
+        entropy_weight = hyper.entropy * (1.0 if networks.spec.action.is_discrete else hyper.continuous_entropy)
         parts["actor"], actor_metrics = actor_loss(
-            networks, params["actor"], dream, targets.weights, advantage, entropy_coefficient=hyper.entropy,
+            networks, params["actor"], dream, targets.weights, advantage, entropy_coefficient=entropy_weight,
             anchor=Anchor(state.average["actor"], hyper.anchor) if options.anchor else None,
         )  # fmt: skip
         parts["critic"] = dream_critic_loss(networks, params["critic"], dream, targets, hyper.slow_regularizer)

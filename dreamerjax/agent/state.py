@@ -47,6 +47,7 @@ class Hyper(NamedTuple):
     gamma: Any
     lambda_: Any
     entropy: Any
+    continuous_entropy: Any
     pessimism: Any
     anchor: Any
     slow_rate: Any
@@ -148,6 +149,7 @@ def hyper_from_config(config: Config) -> Hyper:
         gamma=behavior.gamma,
         lambda_=behavior.lambda_,
         entropy=behavior.entropy,
+        continuous_entropy=behavior.continuous_entropy,
         pessimism=behavior.pessimism,
         anchor=behavior.anchor,
         slow_rate=behavior.slow_rate,

@@ -12,7 +12,17 @@ from dreamerjax.config.schema import Config, PopulationConfig
 from dreamerjax.core.errors import UserError
 
 SEED, NAME, ANCHOR = "train.seed", "run.name", "behavior.anchor"
-BEHAVIOR = ("gamma", "lambda_", "entropy", "pessimism", "anchor", "slow_rate", "slow_regularizer", "return_norm_rate")
+BEHAVIOR = (
+    "gamma",
+    "lambda_",
+    "entropy",
+    "continuous_entropy",
+    "pessimism",
+    "anchor",
+    "slow_rate",
+    "slow_regularizer",
+    "return_norm_rate",
+)
 # What the compiled update takes as a number: of all else that shapes it, the members of a population have the same.
 TRACED = (
     *(entry.key for entry in walk(Config) if entry.key.startswith(("optim.", "loss.scales."))),

@@ -21,7 +21,7 @@ class Vectorization(Enum):
 
 
 class Pixels(Enum):
-    """The rendered picture as an observation: not, beside the environment's own observations, or instead of them."""
+    """The rendered picture: no observation, one beside the environment's own, or the only one."""
 
     none = "none"
     add = "add"
@@ -181,9 +181,10 @@ class BehaviorConfig:
     starts: int = key(256, "Dreams per update, begun in states drawn from the batch's posterior; 0: in all of them", least=0)
     gamma: float = key(0.997, "Discount per step", above=0, most=1)
     lambda_: float = key(0.95, "Of the lambda-returns; it carries news back by 1 / (1 - gamma lambda) steps", least=0, most=1)
-    entropy: float = key(3e-3, "Weight of the policy's entropy", least=0)
+    entropy: float = key(3e-4, "Weight of the policy's entropy", least=0)
+    continuous_entropy: float = key(10.0, "That weight is so many times as large for continuous actions; published: 1", least=0)
     entropy_schedule: Schedule = key(Schedule.constant)
-    entropy_end: float = key(3e-3, "Where a linear or cosine schedule takes the weight of the entropy", least=0)
+    entropy_end: float = key(3e-4, "Where a linear or cosine schedule takes the weight of the entropy", least=0)
     entropy_updates: int = key(10_000, "How long it takes it there", "updates of the actor", least=1)
     pessimism: float = key(0.0, "Deviations of an ensemble's heads that dreamed rewards are lowered by; published: 0", least=0)
     anchor: float = key(0.0, "Weight of the KL, in dreams, from the policy to the averaged one; published: 0", least=0)
@@ -273,7 +274,7 @@ class RunConfig:
     """The run's directory and the one hypothesis it states."""
 
     root: str = key("runs", "Where run directories are made", common=True)
-    name: str = key("", "What the run directory is called, behind date and time; empty: as the environment", common=True)
+    name: str = key("", "Of the directory, behind the date; empty: by env.id", common=True)
     hypothesis: str = key("", "The one thing that the run is to show")
     primary_metric: str = key("eval/greedy/return_mean", "The metric that decides it")
     checkpoints_to_keep: int = key(2, "How many of the newest checkpoints are kept", least=1)

@@ -13,10 +13,12 @@ import pytest
 from dreamerjax.agent.actor_critic import Critics, dream_targets, value
 from dreamerjax.agent.imagination import DreamNoise, imagine
 from dreamerjax.agent.losses import Losses, UpdateInputs, all_losses, replay_critic_loss
-from dreamerjax.agent.state import Batch, Noise, TrainState
+from dreamerjax.agent.state import Batch, Hyper, Noise, TrainState
 from dreamerjax.agent.update import draw_noise
 from dreamerjax.agent.world_model import feature
+from dreamerjax.core.types import EnvSpec
 from tests.helpers import (
+    CONTINUOUS,
     HORIZON,
     LENGTH,
     SEQUENCES,
@@ -162,6 +164,22 @@ def test_the_return_scale_averages_the_dreams_percentiles() -> None:
     spread = float(scale.high - scale.low) / rate
     np.testing.assert_allclose(metrics["dream/return_scale"], max(1.0, spread), rtol=1e-4)
     assert float(scale.low) / rate < metrics["dream/return_mean"] < float(scale.high) / rate
+
+
+@pytest.mark.parametrize(("spec", "times"), [(VECTOR, 1.0), (CONTINUOUS, 3.0)], ids=["discrete", "continuous"])
+def test_the_entropy_of_continuous_actions_has_a_weight_of_its_own(spec: EnvSpec, times: float) -> None:
+    networks = make_networks(spec)
+    state, batch = random_state(networks), random_batch(networks)
+    drawn = draw_noise(networks, settings(), jax.random.split(jax.random.key(0), SEQUENCES), LENGTH)
+
+    @jax.jit
+    def actor(numbers: Hyper, inputs: UpdateInputs) -> jax.Array:
+        return all_losses(networks, settings(), numbers, inputs.state.params, inputs).parts["actor"]
+
+    inputs = UpdateInputs(state, batch, drawn)
+    plain = actor(hyper(entropy=0.1 * times, continuous_entropy=1.0), inputs)
+    np.testing.assert_allclose(actor(hyper(entropy=0.1, continuous_entropy=3.0), inputs), plain, rtol=1e-5)
+    assert actor(hyper(entropy=0.2 * times, continuous_entropy=1.0), inputs) < plain - 1e-3
 
 
 def test_dreams_from_terminal_states_count_for_nothing() -> None:
