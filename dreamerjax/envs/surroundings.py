@@ -40,10 +40,10 @@ def forget() -> None:
 def foreign(*, made: bool = False) -> Iterator[None]:
     """Around calls into environments: what these change holds for their calls, and only for them.
 
-    That is the working directory, NumPy's handling of errors, the configuration of logging and the standard streams; filters
-    of warnings hold for one call alone. An environment that is `made` begins with what is ours. Handlers of SIGINT, SIGTERM
-    and SIGHUP are put back for later calls too: a signal may come during one. Random states of the process are left alone,
-    since nothing here draws from them.
+    That is the working directory, NumPy's handling of errors, the configuration of logging, the standard streams and JAX's
+    precision; filters of warnings hold for one call alone. An environment that is `made` begins with what is ours. Handlers
+    of SIGINT, SIGTERM and SIGHUP are put back for later calls too: a signal may come during one. Random states of the process
+    are left alone, since nothing here draws from them.
     """
     if _own.inside:
         yield
@@ -85,7 +85,14 @@ def _look() -> tuple[Any, ...]:
         (root.level, root.handlers[:], root.manager.disable),
         sys.stdout,
         sys.stderr,
+        _double_precision(),
     )
+
+
+def _double_precision() -> bool:
+    """Whether JAX, where it is in use, computes in float64 too, which an environment written in JAX may ask for."""
+    jax = sys.modules.get("jax")
+    return bool(jax and jax.config.jax_enable_x64)
 
 
 def _put(place: int, value: Any) -> None:
@@ -105,3 +112,5 @@ def _put(place: int, value: Any) -> None:
             sys.stdout = value
         case 5:
             sys.stderr = value
+        case 6 if value != _double_precision():
+            sys.modules["jax"].config.update("jax_enable_x64", value)

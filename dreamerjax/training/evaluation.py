@@ -9,11 +9,13 @@ from typing import Any, TypeVar
 from dreamerjax.agent.policy import Policy
 from dreamerjax.agent.state import acting_params
 from dreamerjax.config.schema import Config
+from dreamerjax.core.errors import UserError
 from dreamerjax.core.stopping import Stop
 from dreamerjax.data.playing import EvaluationResult, PlayedEpisode, longest_episode, play_episodes
 from dreamerjax.diagnostics.calibration import CalibrationReport, Calibrator
 from dreamerjax.diagnostics.open_loop import DreamRollout, DreamWatcher
-from dreamerjax.envs import Envs, Source, make_vector_env
+from dreamerjax.envs import Envs, Source, env_spec, make_vector_env
+from dreamerjax.envs.descriptions import summary
 from dreamerjax.networks.build import Networks
 
 T = TypeVar("T")
@@ -69,10 +71,19 @@ class Evaluator:
         return play_episodes(envs, policy, episodes, seed, longest=self._longest, keep=keep, stop=self._stop)
 
     def make(self, episodes: int) -> Envs:
-        """The environments for so many episodes, made once. Raises UserError as `make_vector_env` does."""
+        """The environments for so many episodes, made once.
+
+        Raises UserError as `make_vector_env` does, and where they are not as those that the networks were made for.
+        """
         count = min(episodes, self._most_envs)
         if count not in self._envs:
-            self._envs[count] = make_vector_env(self._config.env, count, self._source, self._stop)
+            envs = make_vector_env(self._config.env, count, self._source, self._stop)
+            spec, wanted = env_spec(envs.single_observation_space, envs.single_action_space), self._networks.spec
+            if spec != wanted:
+                envs.close()
+                differ = f"{summary(spec)}, in others {summary(wanted)}"
+                raise UserError(f"env.id={self._config.env.id}: instances differ: in those of an evaluation {differ}")
+            self._envs[count] = envs
         return self._envs[count]
 
     def calibrate(self, agent: dict[str, Any], played: Sequence[PlayedEpisode], seed: int) -> CalibrationReport:

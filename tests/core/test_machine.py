@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import io
 import os
 import subprocess
 import sys
@@ -102,3 +103,11 @@ def test_no_output_at_all(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> No
     assert not console.say("x", file)
     monkeypatch.setattr(sys, "stdout", None)
     assert console.say("x") in (True, False)
+
+
+def test_letters_that_an_output_does_not_have() -> None:
+    """One such line must not silence those that follow."""
+    stream = io.TextIOWrapper(io.BytesIO(), "ascii", newline="\n")
+    assert console.say("größe", stream)
+    assert console.say("then", stream)
+    assert stream.buffer.getvalue() == b"gr??e\nthen\n"

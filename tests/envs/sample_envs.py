@@ -195,19 +195,23 @@ class Messy(gym.Env[Any, Any]):
     def _change(self, where: str) -> None:
         if where != self._where:
             return
+        import jax  # not in the workers of other environments
+
         os.chdir(self._folder)
         np.seterr(all="raise")
         warnings.simplefilter("error")
         logging.disable(logging.CRITICAL)
         logging.getLogger().handlers.append(logging.NullHandler())
         sys.stdout = io.StringIO()
+        jax.config.update("jax_enable_x64", True)
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, signal.SIG_DFL)
         random.seed(1)
         np.random.seed(1)
 
     def _observe(self) -> np.ndarray:
-        return np.array([os.path.samefile(os.getcwd(), self._folder) and np.geterr()["over"] == "raise"], np.float32)
+        kept = os.path.samefile(os.getcwd(), self._folder) and np.geterr()["over"] == "raise"
+        return np.array([kept and sys.modules["jax"].config.jax_enable_x64], np.float32)
 
 
 gym.register("Stuck-v0", "sample_envs:Stuck")

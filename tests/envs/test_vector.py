@@ -244,7 +244,8 @@ def test_the_next_environment_is_made_where_the_program_is(make: Make, tmp_path:
 
 def surroundings() -> tuple[Any, ...]:
     root = logging.getLogger()
-    return os.getcwd(), np.geterr(), warnings.filters[:], root.handlers[:], root.manager.disable, sys.stdout
+    precision = sys.modules["jax"].config.jax_enable_x64
+    return os.getcwd(), np.geterr(), warnings.filters[:], root.handlers[:], root.manager.disable, sys.stdout, precision
 
 
 def test_a_worker_that_dies_is_a_fault_and_takes_the_others_along(make: Make) -> None:

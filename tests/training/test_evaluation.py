@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
+from contextlib import closing
+
 import numpy as np
 import pytest
+from gymnasium.spaces import Box
 
+from dreamerjax.config.schema import Config
+from dreamerjax.core.errors import UserError
+from dreamerjax.core.stopping import Stop
 from dreamerjax.data.playing import EvaluationResult
+from dreamerjax.envs import Given, env_spec, make_vector_env
 from dreamerjax.evaluate import bootstrap_interval, describe
+from dreamerjax.networks.build import build_networks
+from dreamerjax.training.evaluation import Evaluator
+from tests.e2e.trial_envs import Walk
 
 
 def test_interval_of_a_large_sample_is_the_normal_one() -> None:
@@ -42,3 +52,19 @@ def test_describe() -> None:
         "returns": [1.0, 2.0, 6.0],
         "episodes_cut": 0,
     }
+
+
+def test_environments_that_are_not_the_trainings_are_refused() -> None:
+    sizes = iter([3, 5])
+
+    class Growing(Walk):
+        def __init__(self) -> None:
+            super().__init__()
+            self.observation_space = Box(-np.inf, np.inf, (next(sizes),), np.float32)
+
+    config, source = Config(), Given(Growing)
+    config.env.id = source.id
+    with closing(make_vector_env(config.env, 1, source)) as envs:
+        networks = build_networks(env_spec(envs.single_observation_space, envs.single_action_space), config.model)
+    with pytest.raises(UserError, match=r"instances differ: in those of an evaluation the agent sees state \(float32 \(5,\)\)"):
+        Evaluator(config, networks, 0, Stop(), source=source).make(1)
