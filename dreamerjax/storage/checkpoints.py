@@ -86,7 +86,7 @@ class CheckpointStore:
         with self._write_faults():
             manager = self._open_manager(ocp, alone)
             manager.wait_until_finished()
-            number = max(self._numbers(), default=0) + 1
+            number = max([*self._numbers(), *manager.all_steps()], default=0) + 1  # somebody may have removed some
             for damaged in self._damaged.intersection(manager.all_steps()):
                 manager.delete(damaged)
             self._damaged.clear()

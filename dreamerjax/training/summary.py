@@ -7,7 +7,7 @@ from pathlib import Path
 from dreamerjax.config.flat import flatten
 from dreamerjax.config.schema import Mode
 from dreamerjax.core.console import say
-from dreamerjax.core.files import read_json_object, write_json
+from dreamerjax.core.files import file_faults, read_json_object, write_json
 from dreamerjax.core.formatting import number
 from dreamerjax.core.machine import process_seconds
 from dreamerjax.diagnostics.verdict import judge_run, to_go_on
@@ -22,7 +22,8 @@ from dreamerjax.visualization.learning_curve import write_learning_curve
 def write_summary(run: RunState, ending: Ending) -> None:
     """summary.json, then the learning curve, unless the run was interrupted at once."""
     counters, directory = run.counters, run.directory
-    records = read_metrics(directory.metrics)
+    with file_faults(directory.metrics):
+        records = read_metrics(directory.metrics)
     if run.evaluates and run.config.train.eval_every:
         reference = solved_return(run.config.env.id, run.source)
         findings = [found["name"] for found in run.watch.summary()]

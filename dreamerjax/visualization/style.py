@@ -58,6 +58,7 @@ def figure(width: float, height: float, title: str = "", font_size: float = 10) 
 
 
 def save(made: Figure, path: str | Path) -> None:
-    """Writes a figure as what the suffix says. Raises UserError: the file cannot be written; exit code 1."""
+    """Writes a figure as what the suffix says, in a folder that it makes. Raises UserError if it cannot; exit code 1."""
     with file_faults(Path(path)):
+        Path(path).parent.mkdir(exist_ok=True)
         made.savefig(path)

@@ -392,3 +392,17 @@ def test_checkpoints_are_listed_in_the_order_of_saving(tmp_path: Path) -> None:
     for name in ("save_1000000", "save_999999", "save_000002", "save_12", "save_000003.tmp", "other"):
         (tmp_path / name).mkdir()
     assert [path.name for path in saved_in(tmp_path)] == ["save_000002", "save_999999", "save_1000000"]
+
+
+@pytest.mark.parametrize("removed", ["save_000001", "save_000002", "."])
+def test_checkpoints_that_somebody_removes_are_no_obstacle(removed: str, tmp_path: Path) -> None:
+    store = CheckpointStore(tmp_path / "latest", keep=2)
+    for step in (1, 2):
+        store.save(step, small_state(step), None, {})
+    store.wait()
+    shutil.rmtree(tmp_path / "latest" / removed)
+    for step in (3, 4, 5):
+        store.save(step, small_state(step), None, {})
+    store.close()
+    assert store.steps() == [4, 5]
+    assert store.restore().step == 5

@@ -105,8 +105,8 @@ def test_binned_means() -> None:
 
 
 def test_unwritable_file_is_one_line(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"cannot write .*missing/dream_reality_000000001.png: No such file or directory"):
-        write_calibration(examination(), tmp_path / "missing", 1, "x")
+    with pytest.raises(UserError, match=r"cannot write .*missing/media/dream_reality_000000001.png: No such file or directory"):
+        write_calibration(examination(), tmp_path / "missing" / "media", 1, "x")
 
 
 def test_pictures_reach_tensorboard(tmp_path: Path) -> None:

@@ -63,5 +63,10 @@ def test_few_metrics_are_enough(metrics: list[dict[str, Any]], tmp_path: Path) -
 
 
 def test_unwritable_file_is_one_line(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"cannot write .*missing/curve.png: No such file or directory"):
-        write_learning_curve([], tmp_path / "missing" / "curve.png", "x")
+    with pytest.raises(UserError, match=r"cannot write .*missing/media/curve.png: No such file or directory"):
+        write_learning_curve([], tmp_path / "missing" / "media" / "curve.png", "x")
+
+
+def test_a_saved_agent_has_no_folder_for_pictures(tmp_path: Path) -> None:
+    write_learning_curve([], tmp_path / "media" / "curve.png", "x")
+    assert (tmp_path / "media" / "curve.png").is_file()
