@@ -72,7 +72,7 @@ def pooled_spread(arms: Sequence[Sequence[float] | np.ndarray]) -> float:
 def newest_pilot(experiment: Experiment) -> Pilot:
     """The spread in the experiment's own results, or else in the newest of the same metric beside its directory.
 
-    Raises UserError: there are no results of this metric, or all of their values are equal.
+    Raises UserError: there are no results of this metric, they are damaged, or all of their values are equal.
     """
     metric, own = experiment.metric, experiment.directory.resolve() / "results.json"
     others = sorted(own.parent.parent.glob("*/results.json"))
@@ -83,7 +83,10 @@ def newest_pilot(experiment: Experiment) -> Pilot:
             "between seeds: give what you expect as --spread"
         )
     _, date, file, content = max(found, key=lambda entry: entry[:2])
-    spread = pooled_spread([[run["value"] for run in arm["runs"]] for arm in content["arms"]])
+    try:
+        spread = pooled_spread([[run["value"] for run in arm["runs"]] for arm in content["arms"]])
+    except (KeyError, TypeError, ValueError):
+        raise UserError(f"{file} is damaged: each of its arms must have runs with a value") from None
     if not spread > 0:
         raise UserError(f"experiment {experiment.slug}: the seeds in {file} do not differ: give the --spread to expect")
     return Pilot(spread, f"results of {file.parent.name}, {date}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -80,6 +81,11 @@ def test_a_pilot_is_the_own_one_or_the_newest_of_the_same_metric(design: Experim
     assert pilot.spread == pytest.approx(np.sqrt(200.0))
     results(design, [0.0, 2.0], day="2026-01-02")
     assert power.newest_pilot(design).source == "results of mine, 2026-01-02"
+    for damaged in ('"runs": 3', '"runs": [{}]', '"runs": [{"value": "x"}, {"value": 1}]'):
+        file = design.directory / "results.json"
+        file.write_text(json.dumps({**json.loads(file.read_text()), "arms": [json.loads(f"{{{damaged}}}")]}))
+        with pytest.raises(UserError, match=r"mine/results.json is damaged: each of its arms must have runs with a value"):
+            power.newest_pilot(design)
     results(beside("flat"), [1.0, 1.0], statistic="max")
     with pytest.raises(UserError, match="do not differ: give the --spread"):
         power.newest_pilot(replace(design, metric=replace(design.metric, statistic=Statistic.max)))
