@@ -1,4 +1,5 @@
-"""Every file of a run, in turn: cut, flipped in one bit, deleted, replaced by another run's. Then the run is resumed.
+"""Every file of a run, in turn: cut, flipped in one bit, deleted, replaced by another run's. Then the run is resumed,
+reported on and compared.
 
 A damage is met when the run goes on to the same end, bit for bit (from the checkpoint before, or because nothing depends on the
 file), or when one line says what is wrong: as a refusal, or as a warning.
@@ -15,6 +16,7 @@ from pathlib import Path
 import trials
 
 from dreamerjax import train
+from dreamerjax.compare import main as compare
 from dreamerjax.config.cli import main
 from dreamerjax.report.__main__ import ReportConfig
 from dreamerjax.report.__main__ import run as report
@@ -76,7 +78,7 @@ def replace(run: Path, other: Path, copy: Path, file: Path) -> None:
 
 
 def look(copy: Path, whole: Path) -> str:
-    """Resume a damaged run and report on it."""
+    """Resume a damaged run, report on it and compare it."""
     code, out, err = in_process(partial(main, train.run), [f"resume={copy}", MORE])
     if code:
         wrong, outcome = complaint(code, err), "refused in one line"
@@ -84,8 +86,12 @@ def look(copy: Path, whole: Path) -> str:
         differs, warned = same(copy, whole), "warning: " in out or "damaged" in err
         wrong = "" if warned else differs
         outcome = "said in one line" if differs else ("the checkpoint before it is used" if warned else "nothing depends on it")
-    if not wrong:
-        code, _, err = in_process(partial(main, report, schema=ReportConfig), [f"run={copy}"])
-        wrong = complaint(code, err) if code else ""
-        wrong = f"report: {wrong}" if wrong else ""
+    readers: dict[str, tuple[Callable[[list[str]], int], list[str]]] = {
+        "report": (partial(main, report, schema=ReportConfig), [f"run={copy}"]),
+        "compare": (compare, [str(copy), str(whole), f"--output={copy / 'compare.html'}"]),
+    }
+    for name, (command, words) in readers.items():
+        code, _, err = in_process(command, words)
+        if code and (unclear := complaint(code, err)):
+            wrong = wrong or f"{name}: {unclear}"
     return f"BROKEN: {wrong}" if wrong else outcome
