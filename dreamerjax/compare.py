@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -203,7 +204,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def run(options: argparse.Namespace) -> None:
     """Print the comparison, and write it as a page."""
-    options.runs = [name for name in options.runs if not Path(name).is_file()]  # `runs/*` finds compare.html too
+    options.runs = [name for name in options.runs if not os.path.isfile(name)]  # `runs/*` finds compare.html too
     comparison = read_comparison(options.runs, options.root)
     output = options.output or comparison.runs[0].directory.path.resolve().parent / "compare.html"
     seeds, console = read_seeds(comparison, options), Console()

@@ -41,7 +41,7 @@ def find_registration(env_id: str) -> Registration:
         try:
             return gym.spec(name)
         except gym.error.NameNotFound as error:
-            own = "" if module else f" One of your own needs its module: env.id=module:{name}"
+            own = "" if module or "/" in name else f" One of your own needs its module: env.id=module:{name}"
             raise UserError(f"env.id={env_id}: NameNotFound: {error}{own}") from error
 
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from contextlib import closing
 
+import gymnasium as gym
 import numpy as np
 import pytest
-from gymnasium.spaces import Box
+from gymnasium.spaces import Box, Discrete
 
 from dreamerjax.config.schema import Config
 from dreamerjax.core.errors import UserError
@@ -16,7 +17,6 @@ from dreamerjax.envs import Given, env_spec, make_vector_env
 from dreamerjax.evaluate import bootstrap_interval, describe
 from dreamerjax.networks.build import build_networks
 from dreamerjax.training.evaluation import Evaluator
-from tests.e2e.trial_envs import Walk
 
 
 def test_interval_of_a_large_sample_is_the_normal_one() -> None:
@@ -57,9 +57,10 @@ def test_describe() -> None:
 def test_environments_that_are_not_the_trainings_are_refused() -> None:
     sizes = iter([3, 5])
 
-    class Growing(Walk):
+    class Growing(gym.Env[np.ndarray, np.integer]):
+        action_space = Discrete(2)
+
         def __init__(self) -> None:
-            super().__init__()
             self.observation_space = Box(-np.inf, np.inf, (next(sizes),), np.float32)
 
     config, source = Config(), Given(Growing)

@@ -59,7 +59,7 @@ def trains(plans: list[Plan]) -> list[Trains]:
 def test_by_default_every_update_trains_everything_at_full_rate() -> None:
     plans, state = simulate(config(), [0.0, 5.0, -5.0, 0.3])
     assert trains(plans) == [EVERYTHING] * 4
-    assert {(plan.lr_scale, plan.entropy, plan.ratio, plan.extra) for plan in plans} == {(1.0, 3e-3, 1, False)}
+    assert {(plan.lr_scale, plan.entropy, plan.ratio, plan.extra) for plan in plans} == {(1.0, 3e-4, 1, False)}
     assert (state.model_updates, state.behavior_updates, state.extra_updates) == (4, 4, 0)
 
 
