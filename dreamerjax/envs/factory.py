@@ -42,7 +42,7 @@ def find_registration(env_id: str) -> Registration:
             return gym.spec(name)
         except gym.error.NameNotFound as error:
             own = "" if module or "/" in name else f" One of your own needs its module: env.id=module:{name}"
-            raise UserError(f"env.id={env_id}: NameNotFound: {error}{own}") from error
+            raise gym.error.NameNotFound(f"{error}{own}") from error
 
 
 def solved_return(env_id: str, source: Source | None = None) -> float | None:

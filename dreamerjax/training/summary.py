@@ -7,9 +7,10 @@ from pathlib import Path
 from dreamerjax.config.flat import flatten
 from dreamerjax.config.schema import Mode
 from dreamerjax.core.console import say
-from dreamerjax.core.files import file_faults, read_json_object, write_json
+from dreamerjax.core.files import file_faults, write_json
 from dreamerjax.core.formatting import number
 from dreamerjax.core.machine import process_seconds
+from dreamerjax.core.run_directory import read_summary
 from dreamerjax.diagnostics.verdict import judge_run, to_go_on
 from dreamerjax.envs import Given, solved_return
 from dreamerjax.storage.logger import read_metrics
@@ -67,7 +68,7 @@ def write_summary(run: RunState, ending: Ending) -> None:
 
 def brief(path: Path) -> dict[str, str]:
     """What the table that ends a sweep says of a run, from its summary."""
-    figures = read_json_object(path / "summary.json")
+    figures = read_summary(path)
     last, best = (figures.get(f"{which}_return") for which in ("last", "best"))
     return {
         "last return": "" if last is None else number(last),
