@@ -23,7 +23,7 @@ from dreamerjax.data.replay import Sample
 from dreamerjax.diagnostics import surprise
 from dreamerjax.envs import Source
 from dreamerjax.envs.surroundings import forget
-from dreamerjax.training import reporting, summary, update_schedule
+from dreamerjax.training import reporting, resuming, summary, update_schedule
 from dreamerjax.training.hosts import joined
 from dreamerjax.training.outcome import Ending, Outcome, decide
 from dreamerjax.training.population import train_together
@@ -94,7 +94,7 @@ def play_round(run: RunState) -> None:
         reporting.evaluate(run)
     ended = update_schedule.ended(config, run.env_steps, counters.updates)
     if update_schedule.crossed(before, run.env_steps, config.checkpoint_every) and not ended:
-        run.save(run.latest, with_replay=True)
+        resuming.save(run, run.latest, with_replay=True)
 
 
 def compile_update(run: RunState, plan: update_schedule.Plan) -> None:
@@ -224,7 +224,7 @@ def wrap_up(run: RunState, outcome: Outcome) -> Outcome:
             reporting.evaluate(run)
         except Stopped:
             outcome = Outcome.interrupted
-    run.save(run.latest, with_replay=True)
+    resuming.save(run, run.latest, with_replay=True)
     run.latest.wait()
     run.best.wait()
     return Outcome.solved if outcome is Outcome.finished and run.solved else outcome
@@ -239,7 +239,7 @@ def rescue(run: RunState, error: UserError) -> None:
         return
     run.counters.fault = str(error)
     try:
-        run.save(run.latest, with_replay=True)
+        resuming.save(run, run.latest, with_replay=True)
         run.latest.wait()
     except UserError as failed:
         run.logger.message(f"error: {failed}")
@@ -313,7 +313,7 @@ def carry_out(run: RunState, *, resumed: bool) -> None:
     try:
         with jax.disable_jit(not run.config.jit), run.group.explained():
             if resumed:
-                reporting.announce_resume(run, *run.restore())
+                reporting.announce_resume(run, *resuming.restore(run))
             ending.began, run.own_stop.at_once = True, False
             ending.outcome = wrap_up(run, train(run))
     except BaseException as error:

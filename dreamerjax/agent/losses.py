@@ -120,8 +120,7 @@ def all_losses(
         )  # fmt: skip
         parts["critic"] = dream_critic_loss(networks, params["critic"], dream, targets, hyper.slow_regularizer)
         parts["replay_critic"], replay_metrics = _replay_critic(networks, options, hyper, critics, (inputs, posterior, targets))
-        metrics |= actor_metrics | replay_metrics | _dream_metrics(networks, hyper, targets, scale)
-        metrics["dream/return_spread"] = normalization.return_spread(return_scale)
+        metrics |= actor_metrics | replay_metrics | _dream_metrics(networks, hyper, targets, return_scale, scale)
     return Losses({name: jnp.mean(part) for name, part in parts.items()}, metrics, posterior, return_scale)
 
 
@@ -364,7 +363,9 @@ def _replay_critic(
     return loss, {"critic/replay_value": jnp.mean(values)}
 
 
-def _dream_metrics(networks: Networks, hyper: Hyper, targets: DreamTargets, scale: jax.Array) -> Metrics:
+def _dream_metrics(
+    networks: Networks, hyper: Hyper, targets: DreamTargets, spread: normalization.ReturnScaleState, scale: jax.Array
+) -> Metrics:
     """Of dreams that did not start at an end."""
     alive = targets.weights[0]
     # Three steps tell a continue head that has crashed (findings_of_the_log.md#01-15a).
@@ -377,6 +378,7 @@ def _dream_metrics(networks: Networks, hyper: Hyper, targets: DreamTargets, scal
         "dream/value_mean": jnp.mean(targets.values),
         "dream/weight_last": jnp.mean(targets.weights[-1]),
         "dream/return_scale": scale,
+        "dream/return_spread": normalization.return_spread(spread),
         "dream/critic_lag": jnp.mean(advantages(targets, scale, centered=False)),
         "dream/continue_3": survival,
         "critic/limit_share": jnp.mean((targets.values >= limit).astype(jnp.float32)),

@@ -22,12 +22,12 @@ def user_path(path: str | Path) -> Path:
 
 
 @contextmanager
-def file_faults(path: Path) -> Iterator[None]:
-    """Makes a UserError that names `path` of an OSError: full disk, no permission, a file in the way; exit code 1."""
+def file_faults(path: Path, doing: str = "write") -> Iterator[None]:
+    """Makes a UserError that names `path` of an OSError while doing that to it: full disk, no permission; exit code 1."""
     try:
         yield
     except OSError as error:
-        raise UserError(f"cannot write {path}: {error.strerror or error}", exit_code=1) from error
+        raise UserError(f"cannot {doing} {path}: {error.strerror or error}", exit_code=1) from error
 
 
 def plain(value: Any) -> Any:

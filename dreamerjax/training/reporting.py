@@ -14,7 +14,7 @@ from dreamerjax.data.playing import PlayedEpisode
 from dreamerjax.diagnostics.calibration import EPISODES, CalibrationReport
 from dreamerjax.envs import Purpose, episode_seed
 from dreamerjax.storage.logger import EPISODE_RETURN
-from dreamerjax.training import update_schedule
+from dreamerjax.training import resuming, update_schedule
 from dreamerjax.training.counters import Counters
 from dreamerjax.training.evaluation import Acting
 from dreamerjax.training.run_state import RunState
@@ -83,7 +83,7 @@ def _evaluate(run: RunState) -> Counters:
     if counters.improves(step, greedy, sampled):
         if run.solved and not solved_before:
             counters.solved_step, counters.solved_seconds = step, run.seconds
-        run.save(run.best, with_replay=False)
+        resuming.save(run, run.best, with_replay=False)
     if found is not None:
         log_calibration(run, found, played)
     return counters

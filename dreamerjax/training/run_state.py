@@ -1,16 +1,13 @@
-"""Everything that a training run holds, and how it goes into and out of a checkpoint."""
+"""Everything that a training run holds. How it goes into a checkpoint and on from one is in `resuming`."""
 
 from __future__ import annotations
 
 import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from typing import Any
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 
 from dreamerjax.agent.learner import Learner
@@ -22,15 +19,12 @@ from dreamerjax.agent.state import (
     Params,
     TrainState,
     hyper_from_config,
-    state_from_dict,
-    state_to_dict,
 )
-from dreamerjax.config.cli import config_from_yaml, config_to_yaml, run_name
+from dreamerjax.config.cli import config_to_yaml, run_name
 from dreamerjax.config.flat import flatten
-from dreamerjax.config.keys import written
 from dreamerjax.config.schema import Config, Mode
 from dreamerjax.core.errors import UserError
-from dreamerjax.core.files import file_faults, read_json_object, write_text
+from dreamerjax.core.files import read_json_object
 from dreamerjax.core.run_directory import RunDirectory, collect_meta
 from dreamerjax.core.stopping import Stop
 from dreamerjax.core.types import ActFunction
@@ -40,8 +34,8 @@ from dreamerjax.diagnostics.collapse import CollapseWatch
 from dreamerjax.envs import Source, descriptions
 from dreamerjax.envs.random_rollouts import random_policy
 from dreamerjax.storage import compatibility
-from dreamerjax.storage.checkpoints import CheckpointStore, Restored, saved_in
-from dreamerjax.storage.logger import CHANGED, RunLogger, SilentLogger, mark, read_metrics
+from dreamerjax.storage.checkpoints import CheckpointStore, saved_in
+from dreamerjax.storage.logger import RunLogger, SilentLogger
 from dreamerjax.storage.sinks import chosen_sinks
 from dreamerjax.training import update_schedule
 from dreamerjax.training.counters import Counters, pace_of
@@ -102,17 +96,17 @@ class RunState:
         families = group.gather(self.family)
         for rank, family in enumerate(families):
             compatibility.require_same(family, families[0], f"the environment of process {rank}")
-        self._session = group.lead(lambda: uuid.uuid4().hex)  # tells checkpoints of one step, made before and after a resume
+        self.session = group.lead(lambda: uuid.uuid4().hex)  # tells checkpoints of one step, made before and after a resume
         seed = config.train.seed if group.first else derived_seed(config.train.seed, PROCESS_SEED + group.rank)
         self.replay = build_replay(self.world, seed)
         self.ready = False  # whether every process has a sequence to learn from
         shard = "latest" if group.first else f"process_{group.rank}"
-        self._begun = False  # whether each process has, or had, what to go on from: a run that has ended is not begun anew
+        self.begun = False  # whether each process has, or had, what to go on from: a run that has ended is not begun anew
         if directory is not None:
             ended = read_json_object(directory.summary).get("outcome") in ("finished", "solved", "stopped")
-            self._begun = all(group.gather(ended or bool(saved_in(directory.checkpoints / shard))))
-        start = WarmStart(self.world.initial_state()) if self._begun else warm_start(self.world, self.family)
-        self._given = start.policy  # acting parameters that this run does not train
+            self.begun = all(group.gather(ended or bool(saved_in(directory.checkpoints / shard))))
+        start = WarmStart(self.world.initial_state()) if self.begun else warm_start(self.world, self.family)
+        self.given = start.policy  # acting parameters that this run does not train
         self.directory = directory or self._new_run(start.source)
         total = update_schedule.last_step(config.train)
         self.logger = RunLogger(self.directory.path, total_steps=total, sinks=sinks) if group.first else SilentLogger()
@@ -130,15 +124,15 @@ class RunState:
         self.collector = Collector(self.world.envs, self.world.spec, self.replay, seed, stop=self.stop, processes=group.size)
         self.random = np.random.Generator(np.random.PCG64((seed, RANDOM_SEED)))
         self.random_policy = random_policy(self.world.spec.action, self.random)
-        self._learner_of = learner_of or World.learner
-        self.learner = self._learner_of(self.world, start.state)
-        acting = self._given or self.learner.acting
+        self.learner_of = learner_of or World.learner
+        self.learner = self.learner_of(self.world, start.state)
+        acting = self.given or self.learner.acting
         streams, longest = config.env.num_envs, config.train.batch_length
         self.exploration = Exploration(self.world.spec.action, streams, longest, self.random)
         acting_seed = derived_seed(seed, ACTING_SEED)
         self.policy = Policy(self.world.networks, acting, streams, acting_seed, greedy=False, explore=self.exploration)
         self._hyper = hyper_from_config(config)
-        self.watch = self._new_watch()
+        self.watch = self.new_watch()
         world, seed = self.world, derived_seed(config.train.seed, EVALUATION_SEED)
         self.evaluator = Evaluator(config, world.networks, seed, self.own_stop, source=source)
         self._make_evaluation_envs()
@@ -170,12 +164,12 @@ class RunState:
         path = self.group.gather(str(made.path) if made else "")[0]
         return made or RunDirectory.open(path)
 
-    def _new_watch(self) -> CollapseWatch:
+    def new_watch(self) -> CollapseWatch:
         return CollapseWatch(flatten(self.config))
 
     def follow(self, acting: dict[str, Params]) -> None:
         """Collect with these parameters from now on, unless the policy was given from elsewhere."""
-        if self._given is None:
+        if self.given is None:
             self.policy.params = acting
 
     @property
@@ -187,7 +181,7 @@ class RunState:
         """
         if self.config.mode is not Mode.bootstrap:
             return self.policy
-        return self.random_policy if self._given is None else lambda *inputs: (self.policy(*inputs)[0], {})
+        return self.random_policy if self.given is None else lambda *inputs: (self.policy(*inputs)[0], {})
 
     @property
     def evaluates(self) -> bool:
@@ -256,139 +250,6 @@ class RunState:
         """Whether a greedy evaluation has reached `train.stop_at_return`."""
         wanted, best = self.config.train.stop_at_return, self.counters.best_return
         return wanted is not None and best is not None and best >= wanted
-
-    def save(self, store: CheckpointStore, *, with_replay: bool) -> None:
-        """Write a checkpoint in the background: all that `restore` needs to go on bit for bit.
-
-        Of several processes, the first writes what all have in common, and each what it has alone.
-        """
-        if with_replay and self.group.size > 1:
-            store.wait()
-            self.group.gather(None)  # the one before is on every process's disk
-        collector, collector_info = self.collector.state_dict()
-        replay, replay_info = self.replay.state_dict() if with_replay else (None, {})
-        info: dict[str, Any] = {
-            "family": self.family,
-            "counters": asdict(self.counters) | {"seconds": self.seconds},
-            "collector": collector_info,
-            "replay": replay_info,
-            "random": self.random.bit_generator.state,
-        }
-        if self.group.size > 1:
-            info["session"] = self._session
-        arrays = {"policy": self.policy.state_dict(), "exploration": self.exploration.state_dict(), "collector": collector}
-        if self.group.first:
-            arrays["train"] = state_to_dict(self.learner.state())
-            with file_faults(self.directory.path):
-                config = self.directory.config_path.read_bytes()
-            info["files"] = {"config.yaml": mark(config), "metrics.jsonl": self.logger.mark}
-        if self._given is not None:
-            arrays["given_policy"] = self._given
-        elif self.policy.params is not self.learner.acting:  # in the middle of a round
-            arrays["acting"] = self.policy.params
-        store.save(self.env_steps, arrays, replay, info)
-
-    def restore(self) -> tuple[bool, str]:
-        """Load the newest undamaged checkpoint: (whether the run goes on exactly, or why not).
-
-        A run that ended before its first checkpoint begins anew, in the same directory.
-
-        Raises UserError if there is no undamaged one or it is of another family.
-        """
-        path = str(self.directory.path)
-        if (saved := self.directory.meta.get("processes", 1)) != self.group.size:
-            were = f"run {path} was trained by {saved} process{'es' if saved > 1 else ''} and goes on with as many"
-            raise UserError(f"{were}: parallel.processes={saved}, not {self.group.size}")
-        if not self._begun:
-            family = self.directory.meta.get("family")
-            compatibility.require_same(family if isinstance(family, dict) else {}, self.family, path)
-            self._go_on()
-            return True, ""
-        restored, state = self._newest()
-        compatibility.require_same(restored.info["family"], self.family, path)
-        for name, marked in restored.info.get("files", {}).items():
-            with file_faults(self.directory.path / name):
-                now = (self.directory.path / name).read_bytes()
-            if mark(now[: marked[0]] if name == "metrics.jsonl" else now) != marked:  # what was logged afterwards is forgotten
-                self.logger.message(f"warning: {name} is not as it was when the checkpoint was made; it counts as it is now")
-        if restored.replay is None:
-            raise UserError(f"{path} holds an agent without its replay, as Agent.save writes it: it acts, and is not resumed")
-        try:
-            self._take_over(restored, restored.replay, state)
-        except (KeyError, TypeError, ValueError) as error:
-            text = f"{path} was saved by another version of dreamerjax, which alone can go on from it"
-            raise UserError(f"{text} ({type(error).__name__}: {error})") from error
-        # To resume a run that pacing stopped is to overrule it.
-        self.counters.pacing = replace(self.counters.pacing, stop=False)
-        exact, reason = self.collector.load_state_dict(restored.arrays["collector"], restored.info["collector"])
-        if self.counters.fault is not None:
-            exact, reason = False, f"the run was saved after a fault in the middle of a step: {self.counters.fault}"
-            self.counters.fault = None
-        reasons = self.group.gather("" if exact else reason)
-        self._go_on()
-        return not any(reasons), "; ".join(filter(None, reasons))
-
-    def _take_over(self, restored: Restored, replay: dict[str, Any], state: dict[str, Any]) -> None:
-        """All of a checkpoint but what the environments are brought to. Raises what comes of one of another structure."""
-        self.learner = self._learner_of(self.world, state_from_dict(state, self.learner.state()))
-        self.replay.load_state_dict(replay, restored.info["replay"])
-        self.random.bit_generator.state = restored.info["random"]
-        if given := restored.arrays.get("given_policy"):
-            self._given = jax.tree.map(jnp.asarray, given)
-        self.policy.params = self._given or restored.arrays.get("acting") or self.learner.acting
-        self.policy.load_state_dict(restored.arrays["policy"])
-        self.exploration.load_state_dict(restored.arrays["exploration"])
-        self.counters = Counters.from_json(restored.info["counters"])
-
-    def _go_on(self) -> None:
-        """Let pace, metrics and configuration be those of the environment step that the run is at."""
-        self.agree([])
-        self.counters.keep_pace(self.config.train, self.env_steps)
-        if self.group.first:
-            self._go_on_writing()
-
-    def _newest(self) -> tuple[Restored, dict[str, Any]]:
-        """The newest undamaged checkpoint that all processes have, and the training state in it."""
-        if self.group.size == 1:
-            restored = self.latest.restore()
-            return restored, restored.arrays["train"]
-        held = self.group.gather(self.latest.steps())
-        common = CheckpointStore(self.directory.checkpoints / "latest", 1)
-        for step in sorted(set[int](held[0]).intersection(*held), reverse=True):
-            found: tuple[Restored, dict[str, Any]] | None = None
-            with suppress(UserError):  # damaged, which is logged
-                restored = self.latest.restore(step)
-                whole = restored if self.group.first else common.restore(step, with_replay=False)
-                found = restored, whole.arrays["train"]
-            saved = self.group.gather(found and found[0].info["session"])
-            if found is not None and saved.count(saved[0]) == len(saved):
-                return found
-        steps = "; ".join(f"process {rank}: {', '.join(map(str, steps)) or 'none'}" for rank, steps in enumerate(held))
-        raise UserError(
-            f"no undamaged checkpoint that all processes have in {self.directory.checkpoints}: {steps}", exit_code=1
-        )
-
-    def _go_on_writing(self) -> None:
-        """Forget what was logged after the checkpoint, and say what has changed in the configuration."""
-        self.logger.truncate_after(self.counters.updates, self.env_steps)
-        self._say_changes()
-        self.watch = self._new_watch()
-        for record in read_metrics(self.directory.metrics):
-            self.watch.observe(record)
-        write_text(self.directory.config_path, config_to_yaml(replace(self.config, resume=None)))
-
-    def _say_changes(self) -> None:
-        configs = config_from_yaml(self.directory.config_path), replace(self.config, resume=None)
-        old, new = map(flatten, configs)
-        pairs = {key: (written(old.get(key)), written(new[key])) for key in new if new[key] != old.get(key)}
-        if pairs:
-            changes = ", ".join(f"{key} {before} -> {after}" for key, (before, after) in pairs.items())
-            text = f"changed from environment step {self.env_steps} on: {changes}"
-            self.logger.message(text)
-            self.logger.events.text(self.env_steps, "resume", text)
-            where = {"env_step": self.env_steps, "update": self.counters.updates}
-            self.directory.record_changes([{**where, "key": key, "from": a, "to": b} for key, (a, b) in pairs.items()])
-            self.logger.scalars(self.env_steps, {CHANGED: len(pairs)}, updates=self.counters.updates)
 
     def close(self) -> None:
         """Finish background writes and end every process, thread and lock."""

@@ -23,7 +23,7 @@ from dreamerjax.visualization.learning_curve import write_learning_curve
 def write_summary(run: RunState, ending: Ending) -> None:
     """summary.json, then the learning curve, unless the run was interrupted at once."""
     counters, directory = run.counters, run.directory
-    with file_faults(directory.metrics):
+    with file_faults(directory.metrics, "read"):
         records = read_metrics(directory.metrics)
     if run.evaluates and run.config.train.eval_every:
         reference = solved_return(run.config.env.id, run.source)
