@@ -8,7 +8,7 @@ from contextlib import closing
 from typing import Any
 
 from dreamerjax.agent.inference import Agent
-from dreamerjax.config.cli import config_from_settings, config_groups
+from dreamerjax.config.composition import config_from_settings, config_groups
 from dreamerjax.config.population import require_alone
 from dreamerjax.config.schema import Config
 from dreamerjax.core.errors import UserError

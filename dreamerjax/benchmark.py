@@ -23,8 +23,8 @@ import numpy as np
 from dreamerjax.agent.learner import updates
 from dreamerjax.agent.policy import Policy
 from dreamerjax.agent.state import Batch, TrainState, hyper_from_config, options_from_config
-from dreamerjax.config.cli import load_config
 from dreamerjax.config.completion import complete
+from dreamerjax.config.composition import load_config
 from dreamerjax.config.schema import Config, EnvConfig
 from dreamerjax.core.console import Parser
 from dreamerjax.core.machine import machine, peak_memory_mb

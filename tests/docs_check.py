@@ -15,7 +15,7 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
-from dreamerjax.config.cli import load_members
+from dreamerjax.config.composition import load_members
 from dreamerjax.config.reference import reference
 from dreamerjax.core.errors import UserError
 

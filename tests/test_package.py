@@ -40,7 +40,7 @@ def test_an_installed_wheel_finds_its_files_trains_and_reports(tmp_path: Path) -
     assert names >= {f"dreamerjax/experiment/templates/{template}" for template in laboratory}
     assert "dreamerjax/zoo/cartpole/config.yaml" in names
     program = (
-        "from dreamerjax.config.cli import config_directory, load_config;"
+        "from dreamerjax.config.composition import config_directory, load_config;"
         "print(config_directory(), load_config(['experiment=cartpole']).run.name)"
     )
     loaded = run("-c", program, cwd=tmp_path, path=site)

@@ -18,7 +18,7 @@ from dreamerjax.agent.imagination import DreamNoise, Imagined, decoded_dream
 from dreamerjax.agent.policy import Policy, Seen, act, compiled_act, initial_policy_state
 from dreamerjax.agent.state import PolicyState, acting_params
 from dreamerjax.agent.world_model import Latent
-from dreamerjax.config.cli import config_from_yaml, config_to_yaml
+from dreamerjax.config.composition import config_from_yaml, config_to_yaml
 from dreamerjax.config.schema import Config
 from dreamerjax.core.errors import UserError
 from dreamerjax.core.files import file_faults, user_path, write_json, write_text

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from dreamerjax.config.cli import config_groups
+from dreamerjax.config.composition import config_groups
 from dreamerjax.config.flat import walk
 from dreamerjax.config.help import by_section
 from dreamerjax.config.keys import written

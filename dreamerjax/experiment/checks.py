@@ -8,7 +8,7 @@ from itertools import combinations
 from pathlib import Path
 from typing import Any
 
-from dreamerjax.config.cli import load_config
+from dreamerjax.config.composition import load_config
 from dreamerjax.config.flat import flatten
 from dreamerjax.config.schema import Config
 from dreamerjax.config.validation import unknown_metric

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from dreamerjax.config.cli import config_from_yaml
+from dreamerjax.config.composition import config_from_yaml
 from dreamerjax.config.flat import flatten
 from dreamerjax.core.errors import UserError
 from dreamerjax.core.files import read_json_object

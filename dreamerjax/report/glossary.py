@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from pathlib import Path
 
-from dreamerjax.config.cli import config_directory
+from dreamerjax.config.composition import config_directory
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,8 @@ import jax
 
 from dreamerjax.agent.population_learner import MemberLearner, PopulationLearner, Program
 from dreamerjax.agent.state import TrainState, options_from_config
-from dreamerjax.config.cli import Result, run_name
+from dreamerjax.config.cli import Result
+from dreamerjax.config.composition import run_name
 from dreamerjax.config.population import require_one_program
 from dreamerjax.config.schema import Config
 from dreamerjax.core.console import say

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from dreamerjax.agent.state import state_from_dict, state_to_dict
-from dreamerjax.config.cli import config_from_yaml, config_to_yaml
+from dreamerjax.config.composition import config_from_yaml, config_to_yaml
 from dreamerjax.config.flat import flatten
 from dreamerjax.config.keys import written
 from dreamerjax.core.errors import UserError

@@ -20,7 +20,7 @@ from dreamerjax.agent.state import (
     TrainState,
     hyper_from_config,
 )
-from dreamerjax.config.cli import config_to_yaml, run_name
+from dreamerjax.config.composition import config_to_yaml, run_name
 from dreamerjax.config.flat import flatten
 from dreamerjax.config.schema import Config, Mode
 from dreamerjax.core.errors import UserError

@@ -26,7 +26,7 @@ import numpy as np
 
 from dreamerjax.agent.learner import updates
 from dreamerjax.agent.state import Batch, Hyper, TrainState, hyper_from_config, init_train_state, options_from_config
-from dreamerjax.config.cli import load_config
+from dreamerjax.config.composition import load_config
 from dreamerjax.config.schema import Config
 from dreamerjax.core.machine import machine
 from dreamerjax.core.types import ActionSpec, EnvSpec, ObservationSpec

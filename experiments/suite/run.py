@@ -28,7 +28,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from dreamerjax.config.cli import load_config
+from dreamerjax.config.composition import load_config
 from dreamerjax.config.overrides import quoted
 from dreamerjax.core.errors import UserError
 from dreamerjax.core.files import file_faults, plain, read_json_object, write_json, write_text

@@ -21,7 +21,7 @@ import numpy as np
 from dreamerjax import Agent
 from dreamerjax.agent.actor_critic import value
 from dreamerjax.agent.world_model import feature
-from dreamerjax.config.cli import config_from_yaml
+from dreamerjax.config.composition import config_from_yaml
 from dreamerjax.core.run_directory import RunDirectory
 from dreamerjax.networks.layers import apply
 from dreamerjax.ops.scalars import symexp

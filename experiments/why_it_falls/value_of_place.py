@@ -20,7 +20,7 @@ import numpy as np
 from dreamerjax import Agent
 from dreamerjax.agent.actor_critic import value
 from dreamerjax.agent.world_model import feature
-from dreamerjax.config.cli import config_from_yaml
+from dreamerjax.config.composition import config_from_yaml
 from dreamerjax.core.run_directory import RunDirectory
 from dreamerjax.storage.checkpoints import CheckpointStore
 from dreamerjax.visualization import style

@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dreamerjax.config.cli import Result, config_directory, load_config, load_structured, main, run_name
+from dreamerjax.config.cli import Result, main
+from dreamerjax.config.composition import config_directory, load_config, load_structured, run_name
 from dreamerjax.config.schema import Config, FreeBits, Vectorization
 from dreamerjax.core.errors import UserError
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dreamerjax.config.cli import config_from_yaml, config_to_yaml
+from dreamerjax.config.composition import config_from_yaml, config_to_yaml
 from dreamerjax.config.schema import BinSpacing, Config
 from dreamerjax.core.errors import UserError
 

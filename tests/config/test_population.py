@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 from dreamerjax.agent.state import hyper_from_config
-from dreamerjax.config.cli import config_from_settings, config_to_yaml, load_config, load_members, main
+from dreamerjax.config.cli import main
+from dreamerjax.config.composition import config_from_settings, config_to_yaml, load_config, load_members
 from dreamerjax.config.flat import flatten, walk
 from dreamerjax.config.population import TRACED, require_one_program
 from dreamerjax.config.schema import Config

@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 
 from dreamerjax.__main__ import COMMANDS
-from dreamerjax.config.cli import load_config, main
+from dreamerjax.config.cli import main
+from dreamerjax.config.composition import load_config
 from dreamerjax.config.flat import flatten, key_types, walk
 from dreamerjax.config.keys import key, written
 from dreamerjax.config.reference import reference

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from dreamerjax.config.cli import config_groups, load_config
+from dreamerjax.config.composition import config_groups, load_config
 from dreamerjax.config.flat import key_types, walk
 from dreamerjax.config.overrides import unknown_key
 from dreamerjax.config.schema import Config

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from dreamerjax.config.cli import config_from_yaml
+from dreamerjax.config.composition import config_from_yaml
 from dreamerjax.core.errors import UserError
 from dreamerjax.core.run_directory import RunDirectory, run_around
 from dreamerjax.envs.factory import find_registration

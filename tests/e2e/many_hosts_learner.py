@@ -13,7 +13,7 @@ import numpy as np
 
 from dreamerjax.agent.learner import Learner, choose_devices
 from dreamerjax.agent.state import Batch, Trains, hyper_from_config, init_train_state, options_from_config
-from dreamerjax.config.cli import load_config
+from dreamerjax.config.composition import load_config
 from dreamerjax.core.stopping import Stop
 from dreamerjax.core.types import EnvSpec
 from dreamerjax.networks.build import build_networks

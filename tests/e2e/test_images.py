@@ -11,7 +11,7 @@ import jax
 import numpy as np
 import pytest
 
-from dreamerjax.config.cli import load_config
+from dreamerjax.config.composition import load_config
 from dreamerjax.core.stopping import Stop
 from dreamerjax.training import reporting
 from dreamerjax.training.run_state import RunState

@@ -17,7 +17,7 @@ import pytest
 
 import dreamerjax
 from dreamerjax import UserError
-from dreamerjax.config.cli import load_config
+from dreamerjax.config.composition import load_config
 from tests.e2e import trials
 
 SETTINGS: dict[str, Any] = {
@@ -136,7 +136,7 @@ def test_bad_input_is_one_line_and_no_run(tmp_path: Path, env: Any, settings: di
 
 
 def test_settings_are_those_of_the_command_line(tmp_path: Path) -> None:
-    from dreamerjax.config.cli import config_from_settings
+    from dreamerjax.config.composition import config_from_settings
 
     words = ["size=tiny", "env=pendulum", "env.pixels=only", "env.kwargs.g=9.5", "train.steps=1e4", "behavior.lambda=0.9"]
     plain: dict[str, Any] = {

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from dreamerjax.config.cli import config_from_yaml
+from dreamerjax.config.composition import config_from_yaml
 from dreamerjax.core.formatting import number
 from dreamerjax.storage.logger import read_metrics
 from tests.e2e import trials

@@ -12,7 +12,8 @@ import pytest
 from gymnasium.spaces import Box, Dict, Discrete
 
 from dreamerjax import check_env
-from dreamerjax.config.cli import config_directory, load_config, main
+from dreamerjax.config.cli import main
+from dreamerjax.config.composition import config_directory, load_config
 from dreamerjax.config.schema import EnvConfig, Vectorization
 from dreamerjax.core.errors import UserError
 from dreamerjax.envs import Stepper, env_spec, make_vector_env

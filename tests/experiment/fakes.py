@@ -11,7 +11,7 @@ from typing import Any
 
 import yaml
 
-from dreamerjax.config.cli import config_to_yaml
+from dreamerjax.config.composition import config_to_yaml
 from dreamerjax.config.flat import flatten
 from dreamerjax.config.schema import Config
 from dreamerjax.core.files import write_json

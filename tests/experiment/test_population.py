@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from dreamerjax.config.cli import config_to_yaml, load_config, load_members
+from dreamerjax.config.composition import config_to_yaml, load_config, load_members
 from dreamerjax.experiment import __main__ as command_line
 from dreamerjax.experiment import spec
 from dreamerjax.experiment.design import Arm, Experiment

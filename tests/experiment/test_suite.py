@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from scipy.stats import trim_mean
 
-from dreamerjax.config.cli import load_config
+from dreamerjax.config.composition import load_config
 from dreamerjax.core.errors import UserError
 from dreamerjax.core.files import read_json_object
 from dreamerjax.core.run_directory import git_state

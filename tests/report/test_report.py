@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from dreamerjax.config.cli import config_to_yaml, load_config, main
+from dreamerjax.config.cli import main
+from dreamerjax.config.composition import config_to_yaml, load_config
 from dreamerjax.core.files import write_json
 from dreamerjax.core.formatting import duration, moment
 from dreamerjax.core.run_directory import KIND, RunDirectory

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from dreamerjax.config.cli import load_config
+from dreamerjax.config.composition import load_config
 from dreamerjax.core.errors import UserError
 from dreamerjax.core.rendezvous import Place
 from dreamerjax.core.stopping import Stop

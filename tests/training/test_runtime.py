@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from dreamerjax.agent.learner import choose_devices
-from dreamerjax.config.cli import load_config
+from dreamerjax.config.composition import load_config
 from dreamerjax.core.errors import UserError
 from dreamerjax.core.machine import memory_mb, process_seconds
 from dreamerjax.training.runtime import Stopwatch, Trace
@@ -22,7 +22,7 @@ from dreamerjax.training.world import most_records
 
 PREPARED = """
 import jax
-from dreamerjax.config.cli import load_config
+from dreamerjax.config.composition import load_config
 from dreamerjax.training.runtime import prepare
 prepare(load_config(["parallel.devices=4"]))
 jax.jit(lambda x: x + 1)(1.0)

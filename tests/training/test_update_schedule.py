@@ -12,7 +12,7 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from dreamerjax.config.cli import load_config
+from dreamerjax.config.composition import load_config
 from dreamerjax.config.schema import TrainConfig
 from dreamerjax.training import update_schedule
 from dreamerjax.training.counters import Counters, pace_of
