@@ -93,9 +93,10 @@ def test_work_in_the_background_is_given_up_and_its_result_and_faults_come_throu
 
 
 STUBBORN = """
-import sys, time
+import signal, sys, time
 from dreamerjax.core import stopping
 stopping.GRACE = stopping.PATIENCE = 0.2
+signal.signal(int(sys.argv[1]), signal.SIG_DFL)  # nohup lets hangups be ignored, and what runs in the background Ctrl-C
 with stopping.stop_on_signals():
     print("ready", flush=True)
     while True:
@@ -109,7 +110,9 @@ with stopping.stop_on_signals():
 @pytest.mark.parametrize(("number", "code"), CODES)
 def test_a_second_signal_ends_a_process_that_swallows_it(number: signal.Signals, code: int) -> None:
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    with subprocess.Popen([sys.executable, "-c", STUBBORN], stdout=subprocess.PIPE, text=True, env=environment) as process:
+    with subprocess.Popen(
+        [sys.executable, "-c", STUBBORN, str(int(number))], stdout=subprocess.PIPE, text=True, env=environment
+    ) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "ready\n"
         process.send_signal(number)
