@@ -14,20 +14,18 @@ FEW = ("train.steps=96", "env.time_limit=20", "train.eval_every=48")  # 13 updat
 PICTURES = ("env.image_size=[16,16]", "model.cnn_depth=1", "train.steps=96", "env.time_limit=40", "train.eval_every=96")
 
 
-def test_control_from_the_command_line_and_goes_on_exactly(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """A run in a process of its own, and the same one in two parts."""
+def test_control_in_processes_and_goes_on_exactly(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A run whose environments have processes of their own, and the same one in two parts without."""
     need("dmc/cartpole_balance")
-    arguments = ("env=dmc_cartpole_balance", "env.vectorization=subprocess")
-    done = trials.run_command("train", *trials.TINY, *FEW, *arguments, cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
-    whole, parts = trials.only_run(tmp_path / "runs"), tmp_path / "parts"
-    summary = trials.summary(whole)
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    assert trials.run_here(whole, "env=dmc_cartpole_balance", *FEW, "env.vectorization=subprocess") == 0
+    summary = trials.summary(trials.only_run(whole))
     assert (summary["outcome"], summary["env_steps"]) == ("finished", 96)
     assert 0.0 < summary["last_return"] <= 20.0
     assert trials.run_here(parts, "env=dmc_cartpole_balance", *FEW, "train.steps=48") == 0
     assert trials.resume_here(trials.only_run(parts), "train.steps=96") == 0
     assert "not exact" not in capsys.readouterr().out
-    trials.assert_same_run(whole, trials.only_run(parts))
+    trials.assert_same_run(trials.only_run(whole), trials.only_run(parts))
 
 
 @pytest.mark.parametrize("overlay", ["minigrid_empty", "atari_pong", "crafter"])
