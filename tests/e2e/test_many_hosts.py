@@ -114,10 +114,11 @@ def test_two_processes_leave_one_run_that_is_read_as_any_other(whole: Path, tmp_
 
 
 @pytest.mark.slow
-def test_killed_and_resumed_is_the_same_run(whole: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """`kill -9` of one process in the middle: the other ends soon, with one line, and both go on from what both have."""
+def test_killed_stopped_and_resumed_is_the_same_run(whole: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """`kill -9` of one process in the middle: the other ends soon, with one line, and both go on from what both have. Then a
+    signal to one stops both at the same step, and they go on once more."""
     root = tmp_path / "runs"
-    with both(*SETTINGS, f"run.root={root}", at=({}, {"TRIAL": "kill", "TRIAL_AT": "24"})) as processes:
+    with both(*SETTINGS, f"run.root={root}", at=({}, {"TRIAL": "kill", "TRIAL_AT": "14"})) as processes:
         assert processes[1].wait(PATIENCE) == -signal.SIGKILL
         killed = time.monotonic()
         (code, _, err), _ = ends(processes)
@@ -127,27 +128,19 @@ def test_killed_and_resumed_is_the_same_run(whole: Path, tmp_path: Path, capsys:
     assert trials.resume_here(run, "parallel.processes=1") == 2
     refused = capsys.readouterr().err
     assert refused.endswith("was trained by 2 processes and goes on with as many: parallel.processes=2, not 1\n")
-    with both(f"resume={run}") as processes:
-        (code, out, err), other = ends(processes)
-    assert (code, err, other[0], other[2]) == (0, "", 0, "")
-    assert ": exactly\n" in out
-    assert_same(run, whole)
-
-
-@pytest.mark.slow
-def test_a_signal_to_one_stops_both_at_the_same_step(whole: Path, tmp_path: Path) -> None:
-    root = tmp_path / "runs"
-    with both(*SETTINGS, f"run.root={root}", at=({}, {"TRIAL": "terminate", "TRIAL_AT": "20"})) as processes:
+    with both(f"resume={run}", at=({}, {"TRIAL": "terminate", "TRIAL_AT": "13"})) as processes:  # after what is played again
         (code, out, err), other = ends(processes)
     assert (code, err, other[0], other[2]) == (143, "", 143, "")
+    assert ": exactly\n" in out
     assert "interrupted after" in out
-    run = trials.only_run(root)
     stopped = trials.summary(run)
     assert stopped["outcome"] == "interrupted"
     assert 40 < stopped["env_steps"] < 120
     assert trials.latest(run).step == shard(run).restore().step == stopped["env_steps"]
     with both(f"resume={run}") as processes:
-        assert [code for code, _, _ in ends(processes)] == [0, 0]
+        (code, out, err), other = ends(processes)
+    assert (code, err, other[0], other[2]) == (0, "", 0, "")
+    assert ": exactly\n" in out
     assert_same(run, whole)
 
 
