@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from functools import partial
 from typing import Any
 
@@ -60,6 +61,12 @@ def step() -> Step:
         return train_step(NETWORKS, settings(), numbers, state, batch)
 
     return update
+
+
+@functools.cache
+def step_of(trains: Trains) -> Step:
+    """A compiled (hyper, state, batch) -> (state, metrics, latent) that trains parts alone."""
+    return jax.jit(partial(train_step, NETWORKS, settings(trains=trains)))
 
 
 def changes(new: TrainState, part: str) -> list[np.ndarray]:
@@ -154,8 +161,7 @@ def test_each_part_warms_up_with_its_own_updates(step: Step) -> None:
 @pytest.mark.parametrize("trains", [Trains.model, Trains.behavior])
 def test_what_is_not_trained_is_not_touched(trains: Trains) -> None:
     """Neither parameters nor optimiser, slow critic or return scale of the other part; all of its own do change."""
-    step = jax.jit(partial(train_step, NETWORKS, settings(trains=trains)))
-    new, metrics, _ = step(hyper(), fresh(STATE), random_batch(NETWORKS))
+    new, metrics, _ = step_of(trains)(hyper(), fresh(STATE), random_batch(NETWORKS))
     for part in PARTS:
         changed = part in trains.value
         assert any(change.any() for change in changes(new, part)) == changed, part
@@ -177,8 +183,7 @@ def test_training_one_part_is_that_part_of_training_all(step: Step) -> None:
     numbers = hyper()
     numbers = numbers._replace(scales=numbers.scales | {"replay_critic": np.float32(0.0)})
     whole, *_ = step(numbers, fresh(STATE), random_batch(NETWORKS))
-    alone = jax.jit(partial(train_step, NETWORKS, settings(trains=Trains.model)))
-    model, *_ = alone(numbers, fresh(STATE), random_batch(NETWORKS))
+    model, *_ = step_of(Trains.model)(numbers, fresh(STATE), random_batch(NETWORKS))
     for one, other in zip(changes(whole, "world_model"), changes(model, "world_model"), strict=True):
         np.testing.assert_allclose(other, one, rtol=1e-3, atol=1e-6)
 
