@@ -24,6 +24,9 @@ import jax
 import pytest
 
 from dreamerjax.agent import inference, learner, policy, population_learner
+from dreamerjax.agent.state import TrainState, init_train_state
+from dreamerjax.networks.build import Networks
+from dreamerjax.training.world import World
 
 jax.config.update("jax_num_cpu_devices", 2)
 jax.config.update("jax_debug_key_reuse", True)
@@ -47,11 +50,21 @@ def _same(compiled: Callable[..., Any]) -> Callable[..., Any]:
     return program
 
 
+@_same
+def _compiled_initial_state(networks: Networks) -> Callable[[jax.Array], TrainState]:
+    return jax.jit(functools.partial(init_train_state, networks))
+
+
+def _initial_state(world: World) -> TrainState:
+    return _compiled_initial_state(world.networks)(jax.random.key(world.config.train.seed))
+
+
 SHARED = {
     (learner, "compiled_updates"): _same(learner.compiled_updates),
     (population_learner, "compiled_population_updates"): _same(population_learner.compiled_population_updates),
     (policy, "compiled_act"): _same(policy.compiled_act),
     (inference, "compiled_act"): _same(policy.compiled_act),
+    (World, "initial_state"): _initial_state,
     (jax, "clear_caches"): lambda: None,  # with which a run ends
 }
 OWN = {(module, name): getattr(module, name) for module, name in SHARED}
