@@ -1,6 +1,14 @@
 """Check an environment before training on it: `python -m dreamerjax.check_env env.id=module:EnvId [key=value ...]`.
 
-Takes what `python -m dreamerjax.train` takes, and exits with 1 if something would break training or mislead it.
+It plays the environment with random actions, alone and as training has several of them, and says what the agent would see and
+do, what the random policy reaches, how fast it is, and what is wrong with it. Nothing is trained and nothing is written.
+
+    dreamerjax check-env env.id=CartPole-v1
+    dreamerjax check-env env.id=my_module:Parking-v0 env.kwargs.size=3
+    dreamerjax check-env env=pendulum env.vectorization=subprocess
+
+It takes what training takes, so that the same words can follow `dreamerjax train`; `env.*` and `train.seed` count here.
+It exits with 1 if something would break training or mislead it.
 """
 
 from __future__ import annotations

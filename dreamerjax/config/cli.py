@@ -41,7 +41,7 @@ from dreamerjax.config.composition import (
     to_dataclass,
 )
 from dreamerjax.config.flat import key_types, walk
-from dreamerjax.config.help import help_text, purpose
+from dreamerjax.config.help import help_text
 from dreamerjax.config.overrides import normalise, unknown_key
 from dreamerjax.config.population import require_alone
 from dreamerjax.config.schema import Config
@@ -182,7 +182,7 @@ def _help(task: Task, arguments: Sequence[str], schema: type) -> str:
         values: Any = OmegaConf.to_container(node, resolve=True, enum_to_str=True)
     return help_text(
         f"python -m {spec.name.removesuffix('.__main__')}" if spec else sys.argv[0],
-        purpose(about),
+        about,
         [replace(entry, value=reduce(getitem, entry.key.split("."), values)) for entry in walk(schema)],
         config_groups(schema, chosen),
         everything="--help-all" in arguments,

@@ -26,6 +26,14 @@ def purpose(docstring: str | None) -> str:
     return (docstring or "").partition("\n")[0].partition(": `python")[0].removesuffix(".")
 
 
+def details(docstring: str | None, width: int) -> Iterator[str]:
+    """The paragraphs of a command's module after its first line, each after an empty line; indented ones stand as they are."""
+    for paragraph in (docstring or "").partition("\n")[2].strip("\n").split("\n\n"):
+        if paragraph:
+            yield ""
+            yield paragraph if paragraph.startswith(" ") else fill(paragraph, width)
+
+
 def terms(entry: Entry) -> str:
     """A number's unit and range, or the members of an enumeration; nothing for what its value shows."""
     unit = entry.about.unit if entry.about else ""
@@ -39,18 +47,19 @@ def told(entries: Sequence[Entry]) -> list[Entry]:
 
 
 def help_text(
-    command: str, about: str, entries: Sequence[Entry], groups: Sequence[Group], *, everything: bool, width: int
+    command: str, about: str | None, entries: Sequence[Entry], groups: Sequence[Group], *, everything: bool, width: int
 ) -> str:
     """The common keys, or with `everything` all of them; a command with no common ones always shows all.
 
-    `command` is what is typed before the keys, `about` what it is for, `entries` a walk through the schema with the values that
-    its keys have now, and `width` the terminal's, in characters.
+    `command` is what is typed before the keys, `about` its module's docstring, `entries` a walk through the schema with
+    the values that its keys have now, and `width` the terminal's, in characters.
     """
     keys = told(entries)
     common = [entry for entry in keys if entry.about and entry.about.common]
     lines = [
         f"usage: {command} {'[group=option ...] ' if groups else ''}[key=value ...] [-m] [--cfg job] [--help]",
-        fill(about, width),
+        fill(purpose(about), width),
+        *details(about, width),
         "",
     ]
     if everything or not common:

@@ -152,7 +152,8 @@ def explain(error: Exception, overrides: Sequence[str], types: dict[str, Any], g
     if key not in types or (given and given[-1]["key"] not in types and not is_dataclass(types[key])):
         return UserError(where + str(unknown_key(given[-1]["key"] if given else key, types, groups)))
     if type(cause).__name__ == "MissingMandatoryValue":
-        return UserError(f"{key} is required: {key}=... ({describe(types[key])})")
+        wanted = "RUN or run=RUN, its directory, its name or latest" if key == "run" else f"{key}=... ({describe(types[key])})"
+        return UserError(f"{key} is required: {wanted}")
     if "Interpolation" in type(cause).__name__:
         return UserError(f"{where}{key}: {str(cause).partition(chr(10))[0]}")
     if is_dataclass(types[key]):

@@ -254,7 +254,7 @@ def test_printing_flags(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys:
 
 def test_options_of_other_entry_points(capsys: pytest.CaptureFixture[str]) -> None:
     assert load_structured(Options, ["run=runs/a-b_1", "episodes=1e1"]) == Options("runs/a-b_1", 10)
-    with pytest.raises(UserError, match=r"^run is required: run=\.\.\. \(text\)$"):
+    with pytest.raises(UserError, match=r"^run is required: RUN or run=RUN, its directory, its name or latest$"):
         load_structured(Options)
     with pytest.raises(UserError, match=r"^unknown key epsodes; did you mean episodes\?$"):
         load_structured(Options, ["run=a", "epsodes=3"])

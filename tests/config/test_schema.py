@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from dreamerjax import check_env
 from dreamerjax.__main__ import COMMANDS
 from dreamerjax.config.cli import main
 from dreamerjax.config.composition import load_config
@@ -126,6 +127,15 @@ def test_help_of_a_sweep_and_of_mistakes(capsys: pytest.CaptureFixture[str]) -> 
     assert "\n  train.seed=0 " in capsys.readouterr().out
     assert main(lambda config: pytest.fail("ran"), ["--help", "train.sed=1"]) == 2
     assert capsys.readouterr().err == "error: unknown key train.sed; did you mean train.seed?\n"
+
+
+def test_help_says_what_the_command_itself_does(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    assert main(check_env.run, ["--help"]) == 0
+    text = capsys.readouterr().out
+    assert "\n    dreamerjax check-env env.id=CartPole-v1\n" in text
+    assert text.index("Check an environment") < text.index("exits with 1") < text.index("The most used of")
+    assert all(len(line) <= 80 for line in text.splitlines()[1:])
 
 
 def test_help_of_other_commands(capsys: pytest.CaptureFixture[str]) -> None:
