@@ -55,7 +55,7 @@ def judge_run(
     if not any(record.get("update", 0) > 0 for record in records):
         return RunVerdict("nothing was learned: no update was made", ())
     if not curve:
-        return RunVerdict("not known: it was never evaluated", ())
+        return RunVerdict("it is not known how good it is: it was never evaluated", ())
     counted = settings.get("train.eval_episodes")
     episodes = counted if isinstance(counted, int) else 0
     last, interval = curve[-1][f"{GREEDY}_mean"], _interval(curve[-1], episodes)

@@ -106,7 +106,7 @@ def test_settings_that_cannot_be_read_give_no_advice() -> None:
 def test_nothing_to_judge() -> None:
     assert judge_run([], SETTINGS_OF_A_RUN, []).sentence == "nothing was learned: no update was made"
     unseen = judge_run([{"env_step": 5.0, "update": 3.0, "loss/actor": 1.0}], SETTINGS_OF_A_RUN, [])
-    assert unseen.sentence == "not known: it was never evaluated"
+    assert unseen.sentence == "it is not known how good it is: it was never evaluated"
 
 
 def test_what_is_advised_can_be_given_to_train() -> None:

@@ -199,7 +199,7 @@ def test_the_verdict_comes_before_the_figures(tmp_path: Path) -> None:
     said = {"verdict": "solved: 500", "advice": [{"override": "optim.actor_lr=1e-4", "reason": "it <falls>"}]}
     run = fake_run(tmp_path / "run", trained(), summary={**SUMMARY, **said})
     words = " ".join(written(run).text.split())
-    assert words.index("solved: 500. Try optim.actor_lr=1e-4 : it <falls>.") < words.index("The run in figures")
+    assert words.index("Solved: 500. Try optim.actor_lr=1e-4 : it <falls>.") < words.index("The run in figures")
     words = " ".join(written(fake_run(tmp_path / "older", trained(), summary=SUMMARY)).text.split())
     assert words.index("90 [90, 90] in the last evaluation") < words.index("The run in figures")
 
