@@ -282,7 +282,17 @@ def report(results: dict[str, Any]) -> str:
         rows = finished[task.name]
         demanded, seen, met = verdict(task, rows)
         ends, random = ", ".join(f"{last(row):.4g}" for row in rows), np.mean([row["random"] for row in rows], dtype=float)
-        demands.append([f"`{task.name}`", demanded, seen, "yes" if met else "**no**", ends, f"{random:.4g}", minutes(rows)])
+        demands.append(
+            [
+                f"`{task.name}`",
+                demanded,
+                seen,
+                "yes" if met else "**no**",
+                ends,
+                f"{random:.4g}" if math.isfinite(random) else "-",
+                minutes(rows),
+            ]
+        )
     if demands:
         header = ("task", "demanded", "seen", "met", "last evaluation of each seed", "random policy", "minutes a run")
         sections += ["## Other environments", "", *markdown_table(header, demands), ""]
