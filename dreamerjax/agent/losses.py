@@ -364,7 +364,7 @@ def _replay_critic(
 
 
 def _dream_metrics(
-    networks: Networks, hyper: Hyper, targets: DreamTargets, spread: normalization.ReturnScaleState, scale: jax.Array
+    networks: Networks, hyper: Hyper, targets: DreamTargets, return_scale: normalization.ReturnScaleState, scale: jax.Array
 ) -> Metrics:
     """Of dreams that did not start at an end."""
     alive = targets.weights[0]
@@ -378,7 +378,7 @@ def _dream_metrics(
         "dream/value_mean": jnp.mean(targets.values),
         "dream/weight_last": jnp.mean(targets.weights[-1]),
         "dream/return_scale": scale,
-        "dream/return_spread": normalization.return_spread(spread),
+        "dream/return_spread": normalization.return_spread(return_scale),
         "dream/critic_lag": jnp.mean(advantages(targets, scale, centered=False)),
         "dream/continue_3": survival,
         "critic/limit_share": jnp.mean((targets.values >= limit).astype(jnp.float32)),

@@ -26,6 +26,7 @@ TEMPLATES = Environment(
 )
 TEMPLATES.filters |= {shown.__name__: shown for shown in (amount, whole, at_step, duration, moment, shlex.quote)}
 TEMPLATES.globals["colors"] = style.COLORS
+TEMPLATES.filters["sentence"] = lambda words: f"{words[:1].upper()}{words[1:]}."
 TEMPLATES.filters["base64"] = lambda content: b64encode(content).decode()
 
 COLUMNS = {  # of the table of examinations: metrics under gap/, and their heads
