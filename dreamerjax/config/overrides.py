@@ -1,6 +1,6 @@
 """What the command line may say about a dataclass of settings, and what to answer when it says something else.
 
-Nothing here imports Hydra or OmegaConf: `cli.py` does, and hands their exceptions to `explain`.
+Nothing here imports Hydra or OmegaConf: `composition.py` and `cli.py` do, and hand their exceptions to `explain`.
 """
 
 from __future__ import annotations
